@@ -1,0 +1,29 @@
+"""What a denoising autoencoder is given in place of the clean image (Vincent et al. 2010, section 3.3)."""
+
+import torch
+from torch import Tensor
+
+KINDS = ("gaussian", "salt_and_pepper", "masking")
+
+
+def corrupt(images: Tensor, kind: str, level: float, generator: torch.Generator) -> Tensor:
+    """Corrupted copies of images: float (B, C, H, W) in [0, 1] -> the same shape and range.
+
+    gaussian: noise of standard deviation `level` added, then clipped to [0, 1].
+    salt_and_pepper: a share `level` of the pixels is set, half of them to 0 and half to 1.
+    masking: a share `level` of the pixels is set to 0.
+    All channels of a pixel are hit together. Raises ValueError for another kind.
+    """
+    if kind == "gaussian":
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        return (images + level * noise).clamp(0, 1)
+    place = torch.rand(_one_channel(images), generator=generator, device=images.device)
+    if kind == "masking":
+        return images.masked_fill(place < level, 0)
+    if kind == "salt_and_pepper":
+        return images.masked_fill(place < level, 0).masked_fill(place < level / 2, 1)
+    raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind}")
+
+
+def _one_channel(images: Tensor) -> tuple[int, int, int, int]:
+    return images.shape[0], 1, images.shape[2], images.shape[3]

@@ -1,0 +1,26 @@
+"""A user's mistake, and how a stage ends: one line on stderr and exit status 1, or quietly."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: place, rule, value, next step."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's main as a command: log lines on stderr, a user's mistake as one line, exit status 1.
+
+    An OSError (full disk, folder not writable, file missing) is a user's matter too: it names its path.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(" ".join(str(error).split()))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run again to go on")

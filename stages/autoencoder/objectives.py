@@ -1,0 +1,55 @@
+"""What training minimises: a reconstruction error and, for some variants, a term on the code.
+
+Each formula stands here once. All are per image, summed over its pixels or its code and never averaged, so
+that reconstruction and KL are on one scale; the caller takes the mean over images.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def squared_error(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum over pixels of (sigmoid(logits) - target)^2; MSE per pixel is this over the number of pixels.
+
+    logits, target: float (B, C, H, W), target in [0, 1]. Returns (B,).
+    """
+    return (torch.sigmoid(logits) - target).square().flatten(1).sum(1)
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum over pixels of -t log p - (1 - t) log(1 - p) with p = sigmoid(logits), in nats.
+
+    The negative log-likelihood of a Bernoulli decoder where the target is 0 or 1. With grey levels it is the
+    quantity that the textbook VAE on MNIST reports; its minimum is then the pixels' entropy, not 0.
+    logits, target: float (B, C, H, W), target in [0, 1]. Returns (B,).
+    """
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL from N(mean, exp(log_var)) to N(0, I), in nats per image (Kingma & Welling 2014, appendix B).
+
+    mean, log_var: float (B, D). Returns (B,), each >= 0. Raises ValueError if the shapes differ.
+    """
+    if mean.shape != log_var.shape:
+        raise ValueError(f"mean and log_var must have one shape; got {mean.shape} and {log_var.shape}")
+    return gaussian_kl_by_dimension(mean, log_var).sum(1)
+
+
+def gaussian_kl_by_dimension(mean: Tensor, log_var: Tensor) -> Tensor:
+    """The summands of gaussian_kl, (B, D): how much each dimension of the code says about the image."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
+def l1(codes: Tensor) -> Tensor:
+    """Sum of |z_i| over the code: (B, D) -> (B,)."""
+    return codes.abs().sum(1)
+
+
+RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": squared_error,
+    "bce": binary_cross_entropy,
+}

@@ -1,0 +1,11 @@
+"""What the stages that use a trained model read; all else stands in the model file."""
+
+from stages.autoencoder.params.section import Device, Numerics, Section, Threads
+
+
+class ApplyParams(Section):
+    """What reconstruct and embed read."""
+
+    device: Device
+    numerics: Numerics
+    threads: Threads

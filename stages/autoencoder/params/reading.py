@@ -1,0 +1,106 @@
+"""params.yaml -> the part of it that one stage reads, checked; every mistake is one line."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.autoencoder.errors import UserError
+
+PARAMS = Path("params.yaml")
+LARGEST = 1_000_000  # bytes: a parameter file above this is a mistake, and parsing it would take minutes
+View = TypeVar("View", bound=BaseModel)
+
+
+def read(view: type[View], path: Path = PARAMS) -> View:
+    """The keys of params.yaml that `view` has as fields, as an instance of it.
+
+    Raises UserError (place, rule, value) for a file that can't be read, a key that is missing or unknown,
+    a wrong type and a value out of range. Other top-level keys are the affair of the stage `check`.
+    """
+    found = read_yaml(path)
+    return validate(view, {key: found[key] for key in view.model_fields if key in found}, path)
+
+
+def validate(view: type[View], found: dict[str, Any], path: Path) -> View:
+    """`found` as an instance of `view`. Raises UserError with the first mistake and the count of others."""
+    try:
+        return view.model_validate(found)
+    except ValidationError as error:
+        first, *others = error.errors()
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(f"{path}: {_line(first, view.model_json_schema())}{more}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file, by the parser that DVC uses. Raises UserError, also for a key given twice."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: must be smaller than {LARGEST} bytes; got {path.stat().st_size}")
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found in {Path.cwd()}; run from the top of the checkout") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: must be UTF-8 text; {error.reason} at byte {error.start}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise UserError(f"{path}:{place} is not valid YAML; {str(problem).splitlines()[0]}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values; got {_shown(found)}")
+    return found
+
+
+def _line(error: Any, schema: dict[str, Any]) -> str:
+    """One pydantic error as one line, its rule taken from the JSON Schema of the field."""
+    location = error["loc"]
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        known = sorted(_at(schema, location[:-1]).get("properties", {}))
+        parent = name.rpartition(".")[0]
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        near = f"did you mean {f'{parent}.{close[0]}'.lstrip('.')}?" if close else f"known: {', '.join(known)}"
+        return f"unknown key {name}; {near}"
+    if error["type"] == "missing":
+        return f"{name} is missing; add it: {_rule(_at(schema, location))}"
+    if error["type"] == "value_error":
+        return f"{name + ' ' if name else ''}{error['ctx']['error']}"
+    return f"{name} must be {_rule(_at(schema, location))}; got {_shown(error['input'])}"
+
+
+def _at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """The JSON Schema of the value at a location."""
+    node = schema
+    for part in (*location, None):
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        if part is None:
+            break
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    return node
+
+
+def _rule(node: dict[str, Any]) -> str:
+    """A JSON Schema node in words: `an integer >= 1`, `one of mlp, conv`."""
+    if "rule" in node:
+        return node["rule"]
+    if "enum" in node or "const" in node:
+        return "one of " + ", ".join(map(str, node.get("enum", [node.get("const")])))
+    if "anyOf" in node:
+        return " or ".join(_rule(choice) for choice in node["anyOf"])
+    kinds = {"integer": "an integer", "number": "a number", "string": "text", "boolean": "true or false"}
+    kinds |= {"array": "a list", "object": "a section of keys", "null": "null"}
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    words = [f"{sign} {node[key]}" for key, sign in bounds.items() if key in node]
+    of = f" of {_rule(node['items'])} each" if node.get("items") else ""
+    length = f", {node['minItems']} or more" if node.get("minItems") else ""
+    return f"{kinds.get(node.get('type', ''), 'a value')} {' and '.join(words)}".strip() + of + length
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
