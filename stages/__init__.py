@@ -23,6 +23,9 @@ PORTABLE = {
     "MKL_DYNAMIC": "FALSE",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch.use_deterministic_algorithms asks for on CUDA
 }
+# Threads that wait for each other sleep instead of spinning: two runs on one machine would otherwise slow each
+# other tenfold. It changes no result.
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -39,6 +42,7 @@ def pin() -> None:
         params = read(NumericsParams)
     except UserError:  # the stage reads params.yaml again, strictly, and says what is wrong
         params = NumericsParams(numerics="portable", threads=2)
+    os.environ.update(PATIENT)
     if params.numerics == "portable":
         os.environ.update(PORTABLE, **dict.fromkeys(THREADS, str(params.threads)))
 

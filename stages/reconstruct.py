@@ -52,9 +52,7 @@ def denoised(
     autoencoder: model.Autoencoder, test: np.ndarray, corruption: dict, noise: torch.Generator, device: torch.device
 ) -> dict[str, np.ndarray]:
     """given: the test images, corrupted as in training; denoised: the model's output for them."""
-    given = inference.apply(
-        lambda x: corrupt(x, corruption["corruption"], corruption["level"], noise), test, device
-    )
+    given = inference.apply(lambda x: corrupt(x, corruption["corruption"], corruption["level"], noise), test, device)
     return {"given": given, "denoised": inference.apply(autoencoder, given, device)}
 
 

@@ -31,9 +31,7 @@ def main() -> None:
     log.info("split: %s", ", ".join(f"{len(index)} {name}" for name, index in parts.items()))
 
 
-def split(
-    labels: np.ndarray, published_test: int, params: Split, class_names: list[str]
-) -> dict[str, np.ndarray]:
+def split(labels: np.ndarray, published_test: int, params: Split, class_names: list[str]) -> dict[str, np.ndarray]:
     """The indices of train, valid and test, int64, each in ascending order.
 
     labels: int64 (N,); the last `published_test` images are the test part where there are any.
@@ -61,7 +59,9 @@ def _stratified(
     try:
         kept, taken = train_test_split(index, test_size=share, random_state=seed, stratify=labels[index])
     except ValueError as error:
-        raise UserError(f"params.yaml: split.{name} must leave images of each class on both sides; got {share}: {error}") from None
+        raise UserError(
+            f"params.yaml: split.{name} must leave images of each class on both sides; got {share}: {error}"
+        ) from None
     return np.sort(kept), np.sort(taken)
 
 

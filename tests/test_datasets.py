@@ -207,9 +207,7 @@ def test_mnist_is_what_torchvisions_own_class_reads(publish, downloads, tmp_path
         assert np.array_equal(dataset.labels[part], theirs.targets.numpy())
 
 
-def test_qmnist_labels_are_the_first_of_eight_numbers_as_torchvision_reads_them(
-    downloads, tmp_path, monkeypatch
-):
+def test_qmnist_labels_are_the_first_of_eight_numbers_as_torchvision_reads_them(downloads, tmp_path, monkeypatch):
     from stages.autoencoder.torchvision_import import datasets as source
 
     rng = np.random.default_rng(1)
@@ -258,18 +256,14 @@ def test_mnist5k_images_are_among_the_publishers_with_the_same_labels(downloads)
 
 
 @needs_real
-def test_real_mnist_with_one_byte_flipped_is_refused_by_name_and_earlier_downloads_are_kept(
-    downloads, tmp_path
-):
+def test_real_mnist_with_one_byte_flipped_is_refused_by_name_and_earlier_downloads_are_kept(downloads, tmp_path):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for name in NAMES:
         (mirror / name).write_bytes((REAL / name).read_bytes())
     flip(mirror / TEST_IMAGES, 1_000_000)
     line = refusal(downloads, mirror)
-    assert line.startswith(
-        f"mnist/{TEST_IMAGES} from {mirror}: MD5 differs from the published one (expected "
-    )
+    assert line.startswith(f"mnist/{TEST_IMAGES} from {mirror}: MD5 differs from the published one (expected ")
     assert "9fb629c4189551a2d022fa330f9573f3" in line  # torchvision's sum for that file
     assert kept(downloads) == {TRAIN_IMAGES, TRAIN_LABELS}
     for name in kept(downloads):
@@ -347,9 +341,7 @@ def test_a_damaged_file_at_one_of_torchvisions_addresses_is_passed_over(publish,
     assert datasets.load("mnist", downloads, None).published_test == 4
 
 
-def test_a_file_that_no_address_has_is_refused_with_each_address_and_its_reason(
-    publish, downloads, serve, tmp_path
-):
+def test_a_file_that_no_address_has_is_refused_with_each_address_and_its_reason(publish, downloads, serve, tmp_path):
     (tmp_path / "empty").mkdir()
     own = (serve(tmp_path / "empty") + "/", "file:///nowhere/")
     publish(mirrors=own)
@@ -365,9 +357,7 @@ def test_a_file_that_no_address_has_is_refused_with_each_address_and_its_reason(
 def test_a_connection_that_closes_early_is_named_with_its_bytes(publish, downloads, serve):
     mirror = publish()
     size = len((mirror / TRAIN_IMAGES).read_bytes())
-    assert f"(connection closed after {size} of {size + 5} bytes)" in refusal(
-        downloads, serve(mirror, claim=5)
-    )
+    assert f"(connection closed after {size} of {size + 5} bytes)" in refusal(downloads, serve(mirror, claim=5))
     assert kept(downloads) == set()
 
 

@@ -1,6 +1,6 @@
-"""The pages of `dvc plots show` and `dvc plots diff`: nothing in them comes from a network, and all is drawn.
+"""The pages of `dvc plots show` and `dvc plots diff`: all is drawn, and nothing is asked from a network.
 
-The pages are made by DVC from the project's own .dvc/ (config, templates) in a clone of a small repository.
+DVC makes the pages with the project's own .dvc/ (config and templates) in a clone of a small repository.
 """
 
 import csv
@@ -11,10 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from dvc_render import VegaRenderer, render_html
@@ -32,104 +31,230 @@ plots:
   - plots/pairs.csv: {template: scatter, x: a, y: b}
   - plots/picture.png
 """
+MARKED = {"plots_loss_csv", "plots_latent_map_csv", "plots_curve_csv", "plots_pairs_csv"}
 
-# Chromium with every address but files unreachable.
+# Addresses in the bundle that name a namespace, a schema, an issue or a site to click on: none is fetched.
+NAMES = {"www.w3.org", "vega.github.io", "github.com"}
+
+FETCHING = ("src", "href", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href")
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage --proxy-server=127.0.0.1:9"
-    " --virtual-time-budget=10000 --dump-dom"
-).split()
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-get install chromium)")
-
-# Runs in the page once everything is drawn, and leaves what the browser saw in the page itself.
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--proxy-server=127.0.0.1:9",  # nothing listens there: only files can be read
+    "--virtual-time-budget=10000",
+    "--dump-dom",
+]
 PROBE = """<script>
 addEventListener("load", () => setTimeout(() => {
-  const seen = {
+  const all = (box, selector) => [...box.querySelectorAll(selector)];
+  const ink = canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+    .filter((value, i) => i % 4 === 3 && value > 0).length;
+  const charts = all(document, ".vega-embed").map(box => [box.id, {
+    symbols: all(box, ".mark-symbol.role-mark > path").length,
+    lines: all(box, ".mark-line.role-mark > path").map(path => path.getAttribute("d").match(/[ML]/g).length),
+    colours: new Set(all(box, ".mark-symbol.role-mark > path").map(path => path.getAttribute("fill"))).size,
+    texts: all(box, ".mark-text.role-mark > text").map(text => text.textContent),
+    titles: all(box, ".role-title-text > text").map(text => text.textContent),
+    ink: all(box, "canvas").map(ink)
+  }]);
+  const seen = document.createElement("pre");
+  seen.id = "seen";
+  seen.textContent = JSON.stringify({
+    charts: Object.fromEntries(charts),
+    failed: all(document, ".failed").map(box => box.textContent),
+    pictures: all(document, "img").map(image => image.naturalWidth),
     asked: performance.getEntriesByType("resource").map(entry => entry.name),
-    pictures: [...document.images].map(image => image.naturalWidth),
-    ink: [...document.querySelectorAll("canvas")].map(canvas => {
-      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-      return pixels.filter((value, i) => i % 4 === 3 && value > 0).length;
-    })
-  };
-  const note = document.createElement("pre");
-  note.id = "seen";
-  note.textContent = JSON.stringify(seen);
-  document.body.append(note);
+    wider: document.documentElement.scrollWidth - document.documentElement.clientWidth
+  });
+  document.body.append(seen);
 }, 3000));
 </script>"""
 
 
 class Fetches(HTMLParser):
-    """What a browser would fetch for a page (`found`), and the text of its scripts and styles."""
+    """`found`: what a browser would fetch for this page. `policy`: its Content-Security-Policy."""
 
-    ATTRIBUTES = ("src", "href", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href")
-
-    def __init__(self, html: str):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.found, self.policy, self.inside = [], None, None
+        self.found: list[str] = []
+        self.policy = ""
+        self.in_style = False
         self.feed(html)
         self.close()
 
-    def handle_starttag(self, tag, attrs):
-        self.inside = tag
-        attributes = dict(attrs)
-        self.found += [attributes[name] for name in self.ATTRIBUTES if attributes.get(name)]
-        self.found += self.in_style(attributes.get("style") or "")
-        match (attributes.get("http-equiv") or "").lower():
-            case "refresh":
-                self.found.append(attributes["content"])
-            case "content-security-policy" if self.inside == "meta":
-                self.policy = attributes["content"]
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.in_style = tag == "style"
+        self.found += [value for name, value in given.items() if name in FETCHING]
+        self.style(given.get("style", ""))
+        if given.get("http-equiv", "").lower() == "refresh":
+            self.found.append(given["content"])
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"]
 
-    def handle_endtag(self, tag):
-        self.inside = None
+    def handle_endtag(self, tag: str) -> None:
+        self.in_style = False
 
-    def handle_data(self, data):
-        if self.inside == "style":
-            self.found += self.in_style(data)
+    def handle_data(self, data: str) -> None:
+        if self.in_style:
+            self.style(data)
 
-    @staticmethod
-    def in_style(style: str) -> list[str]:
-        return re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", style)
+    def style(self, css: str) -> None:
+        self.found += re.findall(r"""(?:url\(|@import)\s*["']?([^"')\s]+)""", css)
 
 
-class Drawn(HTMLParser):
-    """The marks that Vega drew into a page as SVG: chart id -> Counter of marks and of points on lines."""
+def write_table(path: Path, rows: list[dict]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
 
-    VOID = {"meta", "link", "img", "br", "hr", "input"}
 
-    def __init__(self, html: str):
-        super().__init__()
-        self.charts, self.texts, self.seen, self.stack = {}, {}, None, []
-        self.feed(html)
-        self.close()
+def write_plots(plots: Path, scale: float) -> None:
+    plots.mkdir(exist_ok=True)
+    losses = [math.exp(-epoch / 4) * scale for epoch in range(EPOCHS)]
+    epochs = [{"epoch": i, "train": loss, "valid": 1.1 * loss} for i, loss in enumerate(losses)]
+    write_table(plots / "loss.csv", epochs)
+    circle = [(math.cos(i) * scale, math.sin(i) * scale, i % CLASSES) for i in range(POINTS)]
+    write_table(plots / "latent_map.csv", [{"x": x, "y": y, "class": label} for x, y, label in circle])
+    write_table(plots / "curve.csv", [{"step": i, "value": loss} for i, loss in enumerate(losses)])
+    write_table(plots / "pairs.csv", [{"a": x, "b": y} for x, y, _ in circle])
+    Image.new("L", (90, 60), color=128).save(plots / "picture.png")
 
-    def handle_starttag(self, tag, attrs):
-        attributes = {name: value or "" for name, value in attrs}
-        classes = attributes.get("class", "").split()
-        if "vega-embed" in classes:
-            self.charts[attributes["id"]] = Counter()
-        mark = next((name.removeprefix("mark-") for name in classes if name.startswith("mark-")), None)
-        mark = mark if "role-mark" in classes else None
-        chart = attributes.get("id") if "vega-embed" in classes else self.of(1)
-        if tag in ("path", "text") and self.of(2):
-            self.charts[chart][self.of(2)] += 1
-            if self.of(2) == "line":  # M x,y L x,y ...: a letter for each point
-                self.charts[chart]["points on lines"] += len(re.findall("[ML]", attributes["d"]))
-        if tag not in self.VOID:
-            self.stack.append((tag, chart, mark or (self.of(2) if tag == "g" and not classes else None)))
 
-    def of(self, index):
-        return self.stack[-1][index] if self.stack else None
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of a clone: `show`, `diff` (second, then first commit), `default` (DVC's own page)."""
+    folder = tmp_path_factory.mktemp("plots_page")
+    origin, clone = folder / "origin", folder / "clone"
+    shutil.copytree(
+        plots_page.ROOT / ".dvc",
+        origin / ".dvc",
+        ignore=shutil.ignore_patterns("tmp", "cache", "config.local"),
+    )
+    (origin / "dvc.yaml").write_text(PLOTS, encoding="utf-8")
+    (folder / "default.html").write_text(PAGE_HTML, encoding="utf-8")
+    nobody = {"NAME": "nobody", "EMAIL": "nobody@localhost"}
+    environment = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / "no-config"),
+        "DVC_SYSTEM_CONFIG_DIR": str(folder / "no-config"),
+        **{f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in nobody.items()},
+    }
 
-    def handle_endtag(self, tag):
-        while self.stack and self.stack.pop()[0] != tag:
-            pass
+    def call(where: Path, *command: str) -> None:
+        done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
-    def handle_data(self, data):
-        if self.of(0) == "pre":
-            self.seen = json.loads(data)
-        elif self.of(0) == "text":
-            self.texts.setdefault(self.of(1), []).append(data)
+    call(origin, "git", "init", "-q")
+    for tag, scale in (("first", 1.0), ("second", 0.5)):
+        write_plots(origin / "plots", scale)
+        call(origin, "git", "add", "--all")
+        call(origin, "git", "commit", "-q", "-m", tag)
+        call(origin, "git", "tag", tag)
+    call(folder, "git", "clone", "-q", str(origin), str(clone))
+    dvc = (sys.executable, "-m", "dvc", "plots")
+    call(clone, *dvc, "show", "-o", "show")
+    call(clone, *dvc, "diff", "second", "first", "-o", "diff")
+    call(clone, *dvc, "show", "-o", "default", "--html-template", str(folder / "default.html"))
+    return {name: clone / name / "index.html" for name in ("show", "diff", "default")}
+
+
+def browse(page: Path, profile: Path) -> dict:
+    """What the browser sees in the page once it has drawn it; see PROBE."""
+    html = page.read_text(encoding="utf-8")
+    end = html.rindex("</body>")
+    probed = page.with_name("probed.html")
+    probed.write_text(html[:end] + PROBE + html[end:], encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    seen = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert seen, f"the page did not finish: {done.stderr[-2000:]}"
+    return json.loads(unescape(seen[1]))
+
+
+def test_the_committed_template_is_what_the_tool_writes():
+    committed = plots_page.TEMPLATE.read_bytes()
+    assert committed == plots_page.page().encode(), "run python -m tools.plots_page and commit what it writes"
+
+
+def test_the_template_has_one_place_for_the_plots_and_only_its_own_scripts():
+    text = plots_page.TEMPLATE.read_text(encoding="utf-8")
+    assert [text.count(place) for place in ("{plot_divs}", "{scripts}", "{refresh_tag}")] == [1, 0, 0]
+    assert text.count("</script") == text.count("\n<script>") == 2
+
+
+@pytest.mark.parametrize("name", ["show", "diff"])
+def test_a_page_asks_for_nothing_but_the_pictures_beside_it(pages, name):
+    text = pages[name].read_text(encoding="utf-8")
+    found = Fetches(text).found
+    assert len(found) == {"show": 1, "diff": 2}[name]
+    assert all((pages[name].parent / reference).is_file() for reference in found)
+    hosts = re.findall(r"\b(?:https?|wss?|ftp)://([\w.-]+)", text)
+    assert set(hosts) <= NAMES
+    assert "jsdelivr" not in text
+
+
+def test_the_page_forbids_the_browser_every_network_address():
+    policy = Fetches(plots_page.TEMPLATE.read_text(encoding="utf-8")).policy
+    rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    sources = {source for rule in rules.values() for source in rule.split()}
+    assert sources <= {"'none'", "'self'", "'unsafe-inline'", "'unsafe-eval'", "file:", "data:", "blob:"}
+
+
+def test_the_check_finds_what_the_page_of_dvc_itself_asks_for(pages):
+    found = Fetches(pages["default"].read_text(encoding="utf-8")).found
+    assert sum("://cdn.jsdelivr.net/npm/vega" in reference for reference in found) == 3
+    styled = Fetches('<style>@import "http://a/b.css"; p {background: url(//c/d.png)}</style>')
+    assert styled.found == ["http://a/b.css", "//c/d.png"]
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "revisions"), [("show", ["workspace"]), ("diff", ["second", "first"])])
+def test_chromium_draws_every_mark_without_a_network(pages, tmp_path, name, revisions):
+    seen = browse(pages[name], tmp_path)
+    charts, count = seen["charts"], len(revisions)
+    assert seen["failed"] == []
+    assert set(charts) == MARKED
+    assert seen["pictures"] == [90] * count
+    assert [address for address in seen["asked"] if not address.startswith("file:")] == []
+    assert seen["wider"] == 0, "the page must not be wider than the window"
+
+    assert charts["plots_loss_csv"]["lines"] == [EPOCHS] * 2 * count  # train and valid
+    assert charts["plots_loss_csv"]["symbols"] == EPOCHS * 2 * count
+    assert charts["plots_pairs_csv"]["symbols"] == POINTS * count
+    assert charts["plots_curve_csv"]["lines"].count(EPOCHS) >= count  # DVC draws a smoothed line over each
+    latent_map = charts["plots_latent_map_csv"]
+    assert latent_map["symbols"] == POINTS * count
+    assert latent_map["colours"] == CLASSES
+    assert sorted(latent_map["texts"]) == sorted([str(label) for label in range(CLASSES)] * 2 * count)
+    assert [title for title in latent_map["titles"] if title in revisions] == revisions  # in the order asked
+
+
+@needs_chromium
+def test_chromium_draws_nothing_in_the_page_of_dvc_itself_without_a_network(pages, tmp_path):
+    seen = browse(pages["default"], tmp_path)
+    assert seen["charts"] == {}
+    assert any("cdn.jsdelivr.net" in address for address in seen["asked"])
+
+
+@needs_chromium
+def test_chromium_draws_a_map_of_many_points_and_says_which_chart_fails(tmp_path):
+    rows = [{"rev": "HEAD", "x": i % 83, "y": i % 71, "class": f"kind {i % 12}"} for i in range(5001)]
+    style = {"template_dir": plots_page.TEMPLATE.parent, "x": "x", "y": "y"}
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"data": {"values": "<DVC_METRIC_DATA>"}, "mark": "no such mark"}', encoding="utf-8")
+    renderers = [
+        VegaRenderer(rows, "5001 points", template="latent_map", **style),
+        VegaRenderer(rows[:1], "broken", template=str(broken), **style),
+    ]
+    render_html(renderers, tmp_path / "index.html", html_template=plots_page.TEMPLATE)
+    seen = browse(tmp_path / "index.html", tmp_path / "profile")
+    assert [ink > 10_000 for ink in seen["charts"]["5001_points"]["ink"]] == [True]  # pixels on one canvas
+    assert [text.split(":")[0] for text in seen["failed"]] == ["broken cannot be drawn"]

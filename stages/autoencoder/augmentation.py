@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def shift(
-    images: Tensor, generator: torch.Generator, *, translate: float, rotate: float, scale: float
-) -> Tensor:
+def shift(images: Tensor, generator: torch.Generator, *, translate: float, rotate: float, scale: float) -> Tensor:
     """Each image by its own random affine map, bilinear, black beyond the border.
 
     images: float (B, C, H, W); returns the same shape. Drawn uniformly: a translation of up to `translate`

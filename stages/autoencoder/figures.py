@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from stages.autoencoder import arrays
 
-# Okabe & Ito's colours and two more: told apart by colour-blind readers, and readable on white
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#f0e442", "#999999", "#882255")
+# petroff10, which Petroff (2021) chose for colour-blind readers; .dvc/plots/latent_map.json has the same
+COLOURS = tuple(mpl.color_sequences["petroff10"])
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 100}
 
 
@@ -29,7 +29,9 @@ def save_map(path: Path, points: np.ndarray, labels: np.ndarray, class_names: Se
         axes = figure.subplots()
         for number, name in enumerate(class_names):
             chosen = points[labels == number]
-            axes.scatter(chosen[:, 0], chosen[:, -1], s=8, color=COLOURS[number % len(COLOURS)], label=name, linewidths=0)
+            axes.scatter(
+                chosen[:, 0], chosen[:, -1], s=8, color=COLOURS[number % len(COLOURS)], label=name, linewidths=0
+            )
         axes.legend(markerscale=2, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.set(xticks=[], yticks=[])
         save(path, figure)

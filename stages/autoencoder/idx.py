@@ -40,15 +40,11 @@ def _shape(stream: IO[bytes], place: str, kind: str, item: tuple[int, ...]) -> t
     magic = bytes((0, 0, CODES[kind], 1 + len(item)))
     header = stream.read(len(magic) + 4 * (1 + len(item)))
     if header[:4] != magic:
-        raise UserError(
-            f"{place}: IDX must start with {magic.hex()}; got {header[:4].hex() or 'nothing'}; {AGAIN}"
-        )
+        raise UserError(f"{place}: IDX must start with {magic.hex()}; got {header[:4].hex() or 'nothing'}; {AGAIN}")
     shape = tuple(int(size) for size in np.frombuffer(header[4 : len(header) // 4 * 4], ">u4"))
     if len(shape) != 1 + len(item) or shape[1:] != item or shape[0] < 1:
         wanted = _times(("N", *item))
-        raise UserError(
-            f"{place}: must hold {wanted} numbers, N >= 1; its header says {_times(shape)}; {AGAIN}"
-        )
+        raise UserError(f"{place}: must hold {wanted} numbers, N >= 1; its header says {_times(shape)}; {AGAIN}")
     return shape
 
 
@@ -56,9 +52,7 @@ def _body(stream: IO[bytes], place: str, shape: tuple[int, ...], width: int) -> 
     """The numbers after the header, exactly as many bytes as it claims; reads one byte more at most."""
     claimed = math.prod(shape) * width
     if claimed > LARGEST:
-        raise UserError(
-            f"{place}: must unpack to at most {LARGEST} bytes; its header says {claimed}; {AGAIN}"
-        )
+        raise UserError(f"{place}: must unpack to at most {LARGEST} bytes; its header says {claimed}; {AGAIN}")
     body = bytearray()
     # the read that finds the end also checks gzip's checksum
     while len(body) <= claimed and (piece := stream.read(min(PIECE, claimed + 1 - len(body)))):

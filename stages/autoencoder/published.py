@@ -86,9 +86,7 @@ def _join(mirror: str, name: str) -> str:
         parts = urlsplit(mirror)
         host = parts.hostname or ""
     except ValueError as error:
-        raise UserError(
-            f"params.yaml: download.mirror must be a valid address; got {mirror!r}; {error}"
-        ) from None
+        raise UserError(f"params.yaml: download.mirror must be a valid address; got {mirror!r}; {error}") from None
     if parts.scheme in ("http", "https"):
         usable = bool(host)
     elif parts.scheme == "file":
@@ -118,9 +116,7 @@ def _read(address: str) -> bytes:
         raise _UnavailableError(f"HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError, RuntimeError) as error:
         cause = error.reason if isinstance(error, URLError) else error
-        raise _UnavailableError(
-            getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        ) from None
+        raise _UnavailableError(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__) from None
 
 
 def _read_http(address: str) -> bytes:

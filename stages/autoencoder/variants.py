@@ -54,9 +54,7 @@ def check(train: Train, latent_dim: int, numerics: str, pixels: int | None) -> N
             " the identity would be learnt; got none"
         )
     if bottleneck(train) == "top_k" and train.sparse.k > latent_dim:
-        raise UserError(
-            f"params.yaml: train.sparse.k must be at most latent_dim, {latent_dim}; got {train.sparse.k}"
-        )
+        raise UserError(f"params.yaml: train.sparse.k must be at most latent_dim, {latent_dim}; got {train.sparse.k}")
     if "corruption" in terms(train) and train.denoising.corruption != "gaussian" and train.denoising.level > 1:
         raise UserError(
             f"params.yaml: train.denoising.level must be a share of the pixels, at most 1, for"

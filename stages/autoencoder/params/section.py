@@ -15,9 +15,7 @@ class Section(BaseModel):
 
 
 LatentDim = Annotated[int, Field(ge=1, le=65536, description="numbers in the code of one image")]
-Seed = Annotated[
-    int, Field(ge=0, lt=2**32, description="decides initial weights, batch order, augmentation and noise")
-]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="decides initial weights, batch order, augmentation and noise")]
 Device = Annotated[
     str,
     Field(
@@ -30,6 +28,4 @@ Numerics = Annotated[
     Literal["portable", "fast"],
     Field(description="portable: the same bytes on every x86-64 CPU; fast: this machine's full speed"),
 ]
-Threads = Annotated[
-    int, Field(ge=1, le=256, description="CPU threads; another number gives other bytes")
-]
+Threads = Annotated[int, Field(ge=1, le=256, description="CPU threads; another number gives other bytes")]
