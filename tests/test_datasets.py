@@ -516,9 +516,7 @@ def test_an_unknown_name_is_refused():
 
 def test_importing_datasets_imports_no_heavy_package():
     code = "import sys, stages.autoencoder.datasets; print(*sys.modules)"
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"torch", "torchvision", "pandas", "sklearn", "scipy", "mlxtend", "matplotlib"}
     assert heavy & set(done.stdout.split()) == set()
 

@@ -52,15 +52,15 @@ def _file(module: str, root: Path) -> Path | None:
 
 
 def main() -> None:
-    yaml = YAML()
-    yaml.width = 120
-    pipeline = yaml.load(DVC_YAML)
+    round_trip = YAML()  # keeps comments and the order of keys
+    round_trip.width = 120
+    pipeline = round_trip.load(DVC_YAML)
     for stage in pipeline["stages"].values():
         module = stage["cmd"].split()[-1]
         data = [dep for dep in stage.get("deps", []) if not dep.endswith(".py")]
         stage["deps"] = sorted(closure(module) | closure("stages")) + data
     with DVC_YAML.open("w", encoding="utf-8") as file:
-        yaml.dump(pipeline, file)
+        round_trip.dump(pipeline, file)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""Encoders and decoders: shapes, mirror, and the product that is computed as a convolution."""
+
+import pytest
+import torch
+from torch import nn
+
+from stages.autoencoder import devices, networks
+from stages.autoencoder.errors import UserError
+from stages.autoencoder.model import Autoencoder, Spec
+
+SIZES = [(1, 8, 8), (3, 17, 17), (1, 28, 28), (3, 32, 32), (2, 9, 14), (1, 5, 31)]
+
+
+def autoencoder(shape=(1, 8, 8), architecture="mlp", latent_dim=3, bottleneck="linear", **more):
+    sizes = more.pop("sizes", (12, 6) if architecture == "mlp" else (4, 6, 8))
+    return Autoencoder(Spec(shape, latent_dim, architecture, sizes, bottleneck, **more))
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+def test_images_of_any_size_come_back_in_their_own_shape_and_range(shape, architecture):
+    images = torch.rand(4, *shape)
+    model = autoencoder(shape, architecture)
+    assert model.encode(images).shape == (4, 3)
+    output = model(images)
+    assert output.shape == images.shape
+    assert 0 <= output.min() <= output.max() <= 1
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+def test_the_decoder_runs_through_the_sizes_of_the_encoder_backwards(shape, architecture):
+    """Sizes of all feature maps (or widths of all layers), recorded by hooks on the modules that make them."""
+    model = autoencoder(shape, architecture).eval()
+    makers = (nn.Conv2d, nn.ConvTranspose2d) if architecture == "conv" else (nn.Linear,)
+    seen = {"encoder": [], "decoder": []}
+    for name, sizes in seen.items():
+        for module in getattr(model, name).modules():
+            if isinstance(module, makers):
+                module.register_forward_hook(
+                    lambda m, given, got, sizes=sizes: sizes.append((given[0].shape[1:], got.shape[1:]))
+                )
+    model(torch.rand(2, *shape))
+    assert seen["encoder"] == [(after, before) for before, after in reversed(seen["decoder"])]
+    assert len(seen["encoder"]) == 3
+
+
+def test_sizes_are_halved_rounding_up():
+    assert networks.halved((1, 28, 17), 3) == [(28, 17), (14, 9), (7, 5), (4, 3)]
+
+
+def test_images_of_another_shape_are_refused_with_both_shapes():
+    with pytest.raises(UserError, match=r"images must be \(1, 8, 8\) each; got \(1, 8, 9\)"):
+        autoencoder()(torch.rand(2, 1, 8, 9))
+
+
+@pytest.mark.parametrize("size", [(2, 3, 5), (64, 784, 16), (128, 16, 784), (1, 7, 7)])
+def test_dense_gives_the_numbers_and_gradients_of_linear_in_both_numerics(size):
+    batch, inputs, outputs = size
+    dense = networks.Dense(inputs, outputs)
+    x = torch.rand(batch, inputs, requires_grad=True)
+    expected = nn.functional.linear(x.double(), dense.weight.double(), dense.bias.double())
+    grad = torch.autograd.grad(expected.square().sum(), [x, dense.weight, dense.bias])
+    for numerics in ("portable", "fast"):
+        devices.prepare("cpu", numerics)
+        got = dense(x)
+        torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+        for a, b in zip(torch.autograd.grad(got.square().sum(), [x, dense.weight, dense.bias]), grad, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_top_k_keeps_the_k_largest_and_drops_the_rest():
+    model = autoencoder(latent_dim=6, bottleneck="top_k", k=2).eval()
+    images = torch.rand(5, 1, 8, 8)
+    h, z = model.encoder(images), model.encode(images)
+    for before, after in zip(h.tolist(), z.tolist(), strict=True):
+        kept = sorted(before)[-2:]
+        assert after == [value if value in kept else 0 for value in before]
+
+
+def test_relu_codes_are_never_negative_and_gaussian_codes_have_a_mean_and_a_log_variance():
+    images = torch.rand(64, 1, 8, 8)
+    z = autoencoder(bottleneck="relu").encode(images)
+    assert (z >= 0).all()
+    assert (z == 0).any()
+    model = autoencoder(bottleneck="gaussian")
+    code = model.code(images)
+    assert code.mean.shape == code.log_var.shape == (64, 3)
+    assert torch.equal(code.z, code.mean)
+    sampled = model.code(images, torch.Generator().manual_seed(0))
+    assert not torch.equal(sampled.z, sampled.mean)

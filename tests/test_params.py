@@ -1,0 +1,181 @@
+"""params.yaml: what is refused, and in which words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml as pyyaml
+from conftest import ROOT
+
+from stages import check, train
+from stages.autoencoder.datasets import SHAPES
+from stages.autoencoder.errors import UserError
+from stages.autoencoder.params import download, reading, schema
+from stages.autoencoder.params.reading import read
+from stages.autoencoder.params.train import TrainParams
+from tools.schema import text
+
+
+def refusal(workspace, changes):
+    workspace(changes)
+    with pytest.raises(UserError) as refused:
+        check.main()
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_dim": 0}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got 0"),
+        ({"latent_dim": "abc"}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got 'abc'"),
+        ({"latent_dim": 4.0}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got 4.0"),
+        ({"latent_dim": True}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got True"),
+        ({"latent_dim": None}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got None"),
+        ({"seed": -1}, "params.yaml: seed must be an integer >= 0 and < 4294967296; got -1"),
+        ({"device": "gpu"}, "params.yaml: device must be one of auto, cpu, cuda, cuda:N, mps; got 'gpu'"),
+        ({"train": {"epoch": 3}}, "params.yaml: unknown key train.epoch; did you mean train.epochs?"),
+        ({"latent_dims": 3}, "params.yaml: unknown key latent_dims; did you mean latent_dim?"),
+        ({"train": {"rate": float("nan")}}, "params.yaml: train.rate must be a number > 0 and <= 10; got nan"),
+        ({"train": {"architecture": "cnn"}}, "params.yaml: train.architecture must be one of mlp, conv; got 'cnn'"),
+        ({"train": 3}, "params.yaml: train must be a section of keys; got 3"),
+        ({"train": {"widths": [8, -1]}}, "params.yaml: train.widths[1] must be an integer >= 1 and <= 65536; got -1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_rule(workspace, changes, message):
+    assert refusal(workspace, changes) == message
+
+
+def test_an_unknown_key_that_resembles_none_lists_the_known_ones(workspace):
+    assert refusal(workspace, {"split": {"zzz": 1}}) == (
+        "params.yaml: unknown key split.zzz; known: normal_classes, seed, test, valid"
+    )
+
+
+def test_a_second_mistake_is_counted(workspace):
+    assert refusal(workspace, {"latent_dim": 0, "seed": -1}).endswith("got 0 (and 1 more)")
+
+
+def test_a_missing_key_is_asked_for(workspace):
+    folder = workspace()
+    path = folder / "params.yaml"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("seed:")))
+    with pytest.raises(UserError, match=r"^params.yaml: seed is missing; add it: an integer >= 0"):
+        check.main()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "params.yaml: must be a mapping of keys to values; got None"),
+        ("- 1\n", "params.yaml: must be a mapping of keys to values; got [1]"),
+        ("seed: 1\nseed: 2\n", "params.yaml: line 2, column 1 is not valid YAML; found duplicate key"),
+        ("seed:\t1\n\tx: 2\n", "params.yaml: line 1, column 6 is not valid YAML; found character"),
+        ("a: !!python/object/apply:os.system [echo]\n", "params.yaml: line 1, column 4 is not valid YAML; could not"),
+        ("a: [" * 5000, "params.yaml: is not valid YAML; RecursionError"),
+    ],
+)
+def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message):
+    (workspace() / "params.yaml").write_text(content)
+    with pytest.raises(UserError) as refused:
+        check.main()
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
+    path = workspace() / "params.yaml"
+    path.write_bytes(b"seed: \xff\n")
+    with pytest.raises(UserError, match="must be UTF-8 text"):
+        check.main()
+    path.write_bytes(b"#" * 2_000_000)
+    with pytest.raises(UserError, match="must be smaller than 1000000 bytes; got 2000000"):
+        check.main()
+    path.unlink()
+    with pytest.raises(UserError, match="run from the top of the checkout"):
+        check.main()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_dim": 64}, "latent_dim must be below the 64 numbers of an image for train.variant undercomplete"),
+        ({"train": {"variant": "overcomplete"}}, "latent_dim must be at least the 64 numbers of an image"),
+        (
+            {"latent_dim": 64, "train": {"variant": "overcomplete", "overcomplete": {"regularizer": "none"}}},
+            "train.overcomplete.regularizer must be sparsity or corruption",
+        ),
+        (
+            {"train": {"variant": "sparse", "sparse": {"penalty": "top_k", "k": 5}}},
+            "train.sparse.k must be at most latent_dim, 4; got 5",
+        ),
+        (
+            {"train": {"variant": "denoising", "denoising": {"corruption": "masking", "level": 1.5}}},
+            "train.denoising.level must be a share of the pixels",
+        ),
+        ({"train": {"precision": "bf16"}}, "train.precision must be fp32 with numerics portable; got bf16"),
+    ],
+)
+def test_settings_that_make_no_sense_together_are_refused(workspace, changes, message):
+    assert message in refusal(workspace, changes)
+
+
+def test_an_absent_device_is_refused_as_a_command_is_in_one_line_with_status_1_and_nothing_written(workspace):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    folder = workspace({"device": "cuda"})
+    for stage in ("check", "train"):
+        ended = subprocess.run(
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True
+        )
+        assert ended.returncode == 1
+        *_, last = ended.stderr.decode().splitlines()
+        assert "device" in last or "data/split" in last
+        assert b"Traceback" not in ended.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["params.yaml"]
+
+
+def test_the_committed_file_follows_the_schema(params):
+    schema.check(reading.validate(schema.Params, params, Path("params.yaml")))
+
+
+def test_json_schema_file_is_in_step_and_named_in_the_first_line():
+    assert (ROOT / "docs/params.schema.json").read_text() == text()
+    first = (ROOT / "params.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=docs/params.schema.json"
+
+
+def test_every_key_is_described_in_the_schema_and_commented_in_the_file():
+    described = json.loads(text())
+    for definition in [described, *described["$defs"].values()]:
+        for name, field in definition["properties"].items():
+            assert "description" in field or "$ref" in field, name
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if value.strip() and not key.lstrip().startswith("#"):
+            assert "#" in value, line
+
+
+def test_dataset_names_are_those_of_the_dataset_module():
+    literal = download.Download.model_fields["dataset"].annotation
+    assert set(literal.__args__) == set(SHAPES)
+
+
+def test_numbers_are_read_as_dvc_reads_them(workspace):
+    """YAML 1.2 reads 1e-3 as a number; PyYAML, which is 1.1, reads text. DVC writes and reads 1.2."""
+    folder = workspace()
+    text = (folder / "params.yaml").read_text().replace("rate: 0.01", "rate: 1e-3")
+    (folder / "params.yaml").write_text(text)
+    assert pyyaml.safe_load(text)["train"]["rate"] == "1e-3"
+    assert read(TrainParams).train.rate == 0.001
+
+
+def test_a_stage_reads_only_its_own_keys_and_leaves_others_to_check(workspace):
+    workspace({"split": {"zzz": 1}})
+    assert read(train.TrainParams).latent_dim == 4

@@ -1,0 +1,234 @@
+"""Training: what it reaches, what it keeps, how it goes on after an interruption, how it ends."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from stages import train as train_stage
+from stages.autoencoder import arrays, model, networks, objectives
+from stages.autoencoder.errors import UserError
+from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.training import Training
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]
+
+
+@pytest.fixture
+def settings(params):
+    """A function: TrainParams of a small mlp on digits, with changes to the section train."""
+
+    def make(latent_dim=4, **changes):
+        small = {"architecture": "mlp", "widths": [32], "epochs": 3, "batch_size": 64, "rate": 0.01}
+        section = params["train"] | small | changes
+        values = {name: params[name] for name in TrainParams.model_fields} | {
+            "latent_dim": latent_dim,
+            "train": section,
+        }
+        return TrainParams.model_validate(values)
+
+    return make
+
+
+def trained(settings, digits):
+    training = train_stage.prepare(settings, digits[:600], digits[600:800])
+    list(training.epochs())
+    return training
+
+
+def test_a_linear_autoencoder_reaches_the_error_of_pca(digits):
+    """Baldi & Hornik 1989: without hidden layers the optimum is the span of the principal axes."""
+    x = torch.from_numpy(digits.reshape(len(digits), -1) / np.float32(255))
+    x = x - x.mean(0)
+    pca = PCA(8).fit(x.numpy())
+    best = np.square(pca.inverse_transform(pca.transform(x.numpy())) - x.numpy()).mean()
+    torch.manual_seed(0)
+    encoder, decoder = networks.mlp_encoder((1, 8, 8), (), 8), networks.mlp_decoder((1, 8, 8), (), 8)
+    optimizer = torch.optim.LBFGS(
+        [*encoder.parameters(), *decoder.parameters()], max_iter=300, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (decoder(encoder(x.view(-1, 1, 8, 8))).flatten(1) - x).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert best * (1 - 1e-4) <= closure().item() <= best * 1.02
+
+
+@pytest.mark.parametrize("variant", ["undercomplete", "overcomplete", "denoising", "sparse", "variational"])
+def test_every_variant_learns(settings, digits, variant):
+    chosen = settings(variant=variant, latent_dim=80 if variant == "overcomplete" else 4, epochs=4)
+    history = trained(chosen, digits).history
+    assert history[-1].valid < 0.8 * history[0].valid
+    assert history[-1].train < 0.8 * history[0].train
+
+
+def test_the_objective_is_the_sum_of_its_terms(settings, digits):
+    images = torch.from_numpy(digits[:32]).float() / 255
+    for variant, loss in (("sparse", "mse"), ("variational", "bce")):
+        chosen = settings(variant=variant, loss=loss)
+        training = train_stage.prepare(chosen, digits[:64], digits[:64])
+        training.model.eval()
+        code = training.model.code(images, torch.Generator().manual_seed(3))
+        logits = training.model.decoder(code.z)
+        if variant == "sparse":
+            expected = objectives.squared_error(logits, images) + chosen.train.sparse.weight * code.z.abs().sum(1)
+        else:
+            expected = objectives.binary_cross_entropy(logits, images) + 0.7 * objectives.gaussian_kl(*code[1:])
+        got = training.objective(images, torch.Generator().manual_seed(3), beta=0.7)
+        torch.testing.assert_close(got, expected)
+
+
+def test_the_denoising_input_is_corrupted_and_its_target_clean(settings, digits):
+    """With every pixel masked the model sees black images, and is to give the clean ones."""
+    chosen = settings(variant="denoising", denoising={"corruption": "masking", "level": 1.0})
+    training = train_stage.prepare(chosen, digits[:64], digits[:64])
+    training.model.eval()
+    images = torch.from_numpy(digits[:32]).float() / 255
+    expected = objectives.squared_error(training.model.decoder(training.model.encode(torch.zeros_like(images))), images)
+    torch.testing.assert_close(training.objective(images, torch.Generator().manual_seed(0), 0.0), expected)
+
+
+def test_kl_warm_up_is_linear_and_ends_at_beta(settings, digits):
+    training = train_stage.prepare(settings(variational={"beta": 2.0, "warmup_epochs": 4}), digits[:64], digits[:64])
+    assert [training._beta(epoch) for epoch in (1, 2, 4, 5)] == [0.5, 1.0, 2.0, 2.0]
+
+
+def test_the_best_epoch_by_validation_error_is_kept(settings, digits):
+    training = trained(settings(rate=0.5, epochs=6, clip=0), digits)
+    best = min(row.valid for row in training.history)
+    training.model.load_state_dict(training.best)
+    assert training._validate() == best
+
+
+def test_patience_ends_training_so_many_epochs_after_the_best(settings, digits, monkeypatch):
+    errors = iter([5.0, 4.0, 4.5, 4.2, 3.0, 2.0])
+    monkeypatch.setattr(Training, "_validate", lambda self: next(errors))
+    training = trained(settings(epochs=6, patience=2), digits)
+    assert [row.valid for row in training.history] == [5.0, 4.0, 4.5, 4.2]
+    assert training.best_row.epoch == 2
+
+
+def test_a_loss_that_is_no_longer_finite_ends_with_one_line(settings, digits):
+    training = train_stage.prepare(settings(), digits[:600], digits[600:800])
+    with torch.no_grad():
+        training.model.decoder[-2].bias[0] = math.nan
+    with pytest.raises(UserError, match=r"^training: the loss must stay finite; got nan in epoch 1.*lower train.rate"):
+        list(training.epochs())
+
+
+def test_clipping_bounds_the_step(settings, digits):
+    """With plain AdamW a bound of nearly nothing changes little; so it is the gradient itself that is looked at."""
+    training = train_stage.prepare(settings(clip=0.001, epochs=1), digits[:600], digits[600:800])
+    list(training.epochs())
+    norm = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm()
+    assert norm <= 0.001 * 1.001
+
+
+def test_augmentation_is_for_small_training_sets_only(settings, digits):
+    augment = {"translate": 1.0, "rotate": 10.0, "scale": 0.1}
+    small = trained(settings(augment={"max_images": 600} | augment), digits).history
+    large = trained(settings(augment={"max_images": 599} | augment), digits).history
+    never = trained(settings(augment={"max_images": 0} | augment), digits).history
+    assert large == never
+    assert small != never
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(settings, digits):
+    first, again = (trained(settings(), digits).best for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    values = settings().model_dump() | {"seed": 1}
+    other = trained(TrainParams.model_validate(values), digits).best
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("variant", ["denoising", "variational"])
+def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, params, monkeypatch, variant, caplog):
+    """The stage is stopped by an exception after its second epoch, then run again."""
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(
+        text.replace("variant: undercomplete", f"variant: {variant}").replace("epochs: 2 ", "epochs: 5 ")
+    )
+    outputs = [train_stage.MODEL, train_stage.LOSS, train_stage.STRIP, train_stage.METRICS]
+    train_stage.main()
+    expected = [path.read_bytes() for path in [*outputs, *sorted(train_stage.EPOCHS.iterdir())]]
+
+    saved, count = train_stage.checkpoint.save, 0
+
+    def stop_after_two(*args):
+        nonlocal count
+        saved(*args)
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_stage.checkpoint, "save", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage.main()
+    for path in outputs:
+        path.unlink()
+    with caplog.at_level("INFO"):
+        train_stage.main()
+    assert "goes on after epoch 2" in caplog.text
+    assert [path.read_bytes() for path in [*outputs, *sorted(train_stage.EPOCHS.iterdir())]] == expected
+    assert not train_stage.UNFINISHED.exists()
+
+
+def test_the_state_of_another_training_is_not_taken_up(copy, monkeypatch, caplog):
+    monkeypatch.setattr(train_stage, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train_stage.main()
+    assert train_stage.UNFINISHED.exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(copy)
+    path = copy / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 0   ", "seed: 7   ", 1))
+    with caplog.at_level("INFO"):
+        train_stage.main()
+    assert "goes on" not in caplog.text
+
+
+def test_the_model_file_alone_rebuilds_the_model(copy, monkeypatch):
+    images = arrays.load(train_stage.VALID, "images")[0]["images"]
+    batch = torch.from_numpy(images).float() / 255
+    (copy / "params.yaml").unlink()
+    rebuilt, about = model.load(train_stage.MODEL)
+    assert rebuilt.spec == model.Spec((1, 8, 8), 4, "mlp", (16,), "linear", 0) or rebuilt.spec.sizes == [16]
+    assert not rebuilt.training
+    error = objectives.squared_error(rebuilt.decoder(rebuilt.encode(batch)), batch).mean().item()
+    assert error == pytest.approx(about["valid"], rel=1e-5)
+    assert about["valid"] == json.loads(train_stage.METRICS.read_text())["valid"]
+
+
+@pytest.mark.parametrize("damage", ["absent", "truncated", "altered", "pickle", "other", "format"])
+def test_a_model_file_that_is_none_is_refused_in_one_line(copy, damage):
+    path = train_stage.MODEL
+    content = path.read_bytes()
+    if damage == "absent":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-100])
+    elif damage == "altered":
+        path.write_bytes(
+            content.replace(b'"architecture', b'"architexture').replace(b'\\"architecture', b'\\"architexture')
+        )
+    elif damage == "pickle":
+        torch.save({"a": torch.zeros(1)}, path)
+    elif damage == "other":
+        arrays.save(path, {"a": np.zeros(3)})
+    else:
+        path.write_bytes(content.replace(b'format\\": 1', b'format\\": 9'))
+    with pytest.raises(UserError) as refused:
+        model.load(path)
+    assert str(refused.value).startswith("data/model.safetensors: ")
