@@ -69,8 +69,8 @@ def prepare(params: TrainParams, train: np.ndarray, valid: np.ndarray) -> Traini
     spec = model.Spec(
         shape=shape,
         latent_dim=params.latent_dim,
-        architecture=settings.architecture,
-        sizes=tuple(settings.widths if settings.architecture == "mlp" else settings.channels),
+        channels=tuple(settings.conv.channels) if settings.architecture == "conv" else (),
+        widths=tuple(settings.conv.widths if settings.architecture == "conv" else settings.mlp.widths),
         bottleneck=variants.bottleneck(settings),
         k=settings.sparse.k if variants.bottleneck(settings) == "top_k" else 0,
     )

@@ -14,7 +14,7 @@ yaml = YAML()
 TINY = {  # a pipeline of seconds: 8 x 8 digits, a small mlp, two epochs
     "latent_dim": 4,
     "download": {"dataset": "digits"},
-    "train": {"architecture": "mlp", "widths": [16], "epochs": 2, "batch_size": 32, "rate": 0.01},
+    "train": {"architecture": "mlp", "mlp": {"widths": [16]}, "epochs": 2, "batch_size": 32, "rate": 0.01},
 }
 
 

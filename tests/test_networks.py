@@ -12,8 +12,8 @@ SIZES = [(1, 8, 8), (3, 17, 17), (1, 28, 28), (3, 32, 32), (2, 9, 14), (1, 5, 31
 
 
 def autoencoder(shape=(1, 8, 8), architecture="mlp", latent_dim=3, bottleneck="linear", **more):
-    sizes = more.pop("sizes", (12, 6) if architecture == "mlp" else (4, 6, 8))
-    return Autoencoder(Spec(shape, latent_dim, architecture, sizes, bottleneck, **more))
+    channels, widths = {"mlp": ((), (12, 6)), "conv": ((4, 6, 8), (12,))}[architecture]
+    return Autoencoder(Spec(shape, latent_dim, channels, widths, bottleneck, **more))
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -32,7 +32,7 @@ def test_images_of_any_size_come_back_in_their_own_shape_and_range(shape, archit
 def test_the_decoder_runs_through_the_sizes_of_the_encoder_backwards(shape, architecture):
     """Sizes of all feature maps (or widths of all layers), recorded by hooks on the modules that make them."""
     model = autoencoder(shape, architecture).eval()
-    makers = (nn.Conv2d, nn.ConvTranspose2d) if architecture == "conv" else (nn.Linear,)
+    makers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     seen = {"encoder": [], "decoder": []}
     for name, sizes in seen.items():
         for module in getattr(model, name).modules():
@@ -42,7 +42,7 @@ def test_the_decoder_runs_through_the_sizes_of_the_encoder_backwards(shape, arch
                 )
     model(torch.rand(2, *shape))
     assert seen["encoder"] == [(after, before) for before, after in reversed(seen["decoder"])]
-    assert len(seen["encoder"]) == 3
+    assert len(seen["encoder"]) == {"mlp": 3, "conv": 5}[architecture]
 
 
 def test_sizes_are_halved_rounding_up():

@@ -42,7 +42,10 @@ def refusal(workspace, changes):
         ({"train": {"rate": float("nan")}}, "params.yaml: train.rate must be a number > 0 and <= 10; got nan"),
         ({"train": {"architecture": "cnn"}}, "params.yaml: train.architecture must be one of mlp, conv; got 'cnn'"),
         ({"train": 3}, "params.yaml: train must be a section of keys; got 3"),
-        ({"train": {"widths": [8, -1]}}, "params.yaml: train.widths[1] must be an integer >= 1 and <= 65536; got -1"),
+        (
+            {"train": {"mlp": {"widths": [8, -1]}}},
+            "params.yaml: train.mlp.widths[1] must be an integer >= 1 and <= 65536; got -1",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_rule(workspace, changes, message):

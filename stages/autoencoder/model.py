@@ -23,8 +23,8 @@ class Spec:
 
     shape: networks.Shape  # channels, height, width of an image
     latent_dim: int
-    architecture: Literal["mlp", "conv"]
-    sizes: Sequence[int]  # hidden widths of an mlp, channels of a conv
+    channels: Sequence[int]  # of the convolutions; none in an mlp
+    widths: Sequence[int]  # of the hidden dense layers
     bottleneck: Literal["linear", "relu", "top_k", "gaussian"]
     k: int = 0  # codes kept by top_k
 
@@ -44,13 +44,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.spec = spec
         outputs = spec.latent_dim * (2 if spec.bottleneck == "gaussian" else 1)
-        makers = {
-            "mlp": (networks.mlp_encoder, networks.mlp_decoder),
-            "conv": (networks.conv_encoder, networks.conv_decoder),
-        }
-        make_encoder, make_decoder = makers[spec.architecture]
-        self.encoder = make_encoder(spec.shape, spec.sizes, outputs)
-        self.decoder = make_decoder(spec.shape, spec.sizes, spec.latent_dim)
+        self.encoder = networks.encoder(spec.shape, spec.channels, spec.widths, outputs)
+        self.decoder = networks.decoder(spec.shape, spec.channels, spec.widths, spec.latent_dim)
 
     def code(self, images: Tensor, generator: torch.Generator | None = None) -> Code:
         """The code of images; with a generator, a gaussian code is sampled (reparametrisation trick)."""
@@ -107,7 +102,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[Autoencoder, d
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             raise UserError(f"{path}: model format must be {FORMAT}; got {about['format']}; train it again")
-        spec = about["spec"] | {"shape": tuple(about["spec"]["shape"])}
+        spec = {key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()}
         model = Autoencoder(Spec(**spec)).to(device)
         model.load_state_dict(weights)
     except FileNotFoundError:

@@ -31,47 +31,28 @@ class Dense(nn.Linear):
         return F.conv1d(x.t()[None], self.weight[:, :, None], self.bias)[0].t()
 
 
-def mlp_encoder(shape: Shape, widths: Sequence[int], outputs: int) -> nn.Sequential:
-    """Flatten, then a hidden layer for each width (batch normalisation, SiLU), then a linear layer."""
-    sizes = [shape[0] * shape[1] * shape[2], *widths]
-    hidden = [_dense_block(a, b) for a, b in pairwise(sizes)]
-    return nn.Sequential(nn.Flatten(), *hidden, Dense(sizes[-1], outputs))
+def encoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], outputs: int) -> nn.Sequential:
+    """(B, C, H, W) -> (B, outputs): a halving convolution for each of `channels`, a dense layer for each of
+    `widths`, each with batch normalisation and SiLU, then a linear layer. Without channels it is an MLP.
+    """
+    convolutions = [_halving(a, b) for a, b in pairwise([shape[0], *channels])]
+    sizes = [_flat(shape, channels), *widths]
+    dense = [_dense(a, b) for a, b in pairwise(sizes)]
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense, Dense(sizes[-1], outputs))
 
 
-def mlp_decoder(shape: Shape, widths: Sequence[int], latent_dim: int) -> nn.Sequential:
-    """The mirror of mlp_encoder: its widths in reverse order."""
+def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent_dim: int) -> nn.Sequential:
+    """(B, latent_dim) -> logits (B, C, H, W): the mirror of `encoder`, back through each of its sizes exactly."""
     sizes = [latent_dim, *reversed(widths)]
-    hidden = [_dense_block(a, b) for a, b in pairwise(sizes)]
-    pixels = shape[0] * shape[1] * shape[2]
-    return nn.Sequential(*hidden, Dense(sizes[-1], pixels), nn.Unflatten(1, shape))
-
-
-def conv_encoder(shape: Shape, channels: Sequence[int], outputs: int) -> nn.Sequential:
-    """A 3 x 3 convolution of stride 2 for each entry of `channels`, then a linear layer over what remains."""
-    sizes = [shape[0], *channels]
-    blocks = [
-        nn.Sequential(nn.Conv2d(a, b, 3, 2, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU())
-        for a, b in pairwise(sizes)
-    ]
-    height, width = halved(shape, len(channels))[-1]
-    return nn.Sequential(*blocks, nn.Flatten(), Dense(channels[-1] * height * width, outputs))
-
-
-def conv_decoder(shape: Shape, channels: Sequence[int], latent_dim: int) -> nn.Sequential:
-    """The mirror of conv_encoder: transposed convolutions that return to each of its sizes exactly."""
-    sizes = halved(shape, len(channels))
-    start = (channels[-1], *sizes[-1])
-    into = start[0] * start[1] * start[2]
-    layers: list[nn.Module] = [_dense_block(latent_dim, into), nn.Unflatten(1, start)]
-    for level in range(len(channels) - 1, -1, -1):
-        # a transposed convolution of stride 2 gives 2n - 1 pixels; an even size needs one more
-        missing = tuple((target + 1) % 2 for target in sizes[level])
-        last = level == 0
-        out = shape[0] if last else channels[level - 1]
-        layers.append(nn.ConvTranspose2d(channels[level], out, 3, 2, 1, missing, bias=last))
-        if not last:
-            layers += [nn.BatchNorm2d(out), nn.SiLU()]
-    return nn.Sequential(*layers)
+    dense = [_dense(a, b) for a, b in pairwise(sizes)]
+    if not channels:
+        return nn.Sequential(*dense, Dense(sizes[-1], _flat(shape, channels)), nn.Unflatten(1, shape))
+    grids = halved(shape, len(channels))
+    into = (channels[-1], *grids[-1])
+    dense += [_dense(sizes[-1], _flat(shape, channels)), nn.Unflatten(1, into)]
+    levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
+    convolutions = [_doubling(b, a, grid) for (a, b), grid in reversed(levels[1:])]
+    return nn.Sequential(*dense, *convolutions, _transposed(channels[0], shape[0], grids[0], bias=True))
 
 
 def halved(shape: Shape, times: int) -> list[tuple[int, int]]:
@@ -82,5 +63,27 @@ def halved(shape: Shape, times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _dense_block(inputs: int, outputs: int) -> nn.Sequential:
+def _flat(shape: Shape, channels: Sequence[int]) -> int:
+    """Numbers in an image after its convolutions."""
+    height, width = halved(shape, len(channels))[-1]
+    return [shape[0], *channels][-1] * height * width
+
+
+def _dense(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(Dense(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.SiLU())
+
+
+def _halving(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _doubling(inputs: int, outputs: int, grid: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(_transposed(inputs, outputs, grid, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _transposed(inputs: int, outputs: int, grid: tuple[int, int], bias: bool) -> nn.ConvTranspose2d:
+    """The convolution that undoes a halving of (height, width) `grid`."""
+    # a transposed convolution of stride 2 makes 2n - 1 pixels out of n: an even size needs one more
+    missing = (1 - grid[0] % 2, 1 - grid[1] % 2)
+    return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=missing, bias=bias)

@@ -10,6 +10,19 @@ Variant = Literal["undercomplete", "overcomplete", "denoising", "sparse", "varia
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
+class Mlp(Section):
+    """The encoder of architecture mlp; the decoder has its layers in reverse."""
+
+    widths: list[Width] = Field(max_length=16, description="hidden dense layers; []: a linear map")
+
+
+class Conv(Section):
+    """The encoder of architecture conv; the decoder has its layers in reverse."""
+
+    channels: list[Width] = Field(min_length=1, max_length=8, description="convolutions; each halves the image")
+    widths: list[Width] = Field(max_length=16, description="hidden dense layers after them; []: none")
+
+
 class Augment(Section):
     """Random affine shifts of the training images."""
 
@@ -54,8 +67,8 @@ class Train(Section):
 
     variant: Variant = Field(description="kind of autoencoder")
     architecture: Literal["mlp", "conv"] = Field(description="kind of network; the decoder is its mirror")
-    widths: list[Width] = Field(description="mlp: hidden widths of the encoder")
-    channels: list[Width] = Field(min_length=1, max_length=8, description="conv: channels, each halves the size")
+    mlp: Mlp
+    conv: Conv
     loss: Literal["mse", "bce"] = Field(description="mse: squared error; bce: binary cross-entropy")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training part")
     batch_size: int = Field(ge=2, le=65536, description="images")
