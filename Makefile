@@ -20,12 +20,12 @@ repro: install ## the whole pipeline: dvc repro
 	dvc repro
 
 test: install ## the tests
-	python -m pytest
+	python -m pytest -n 2
 
 check: install ## what CI runs: format, lint, tests
 	ruff format --check .
 	ruff check .
-	python -m pytest
+	python -m pytest -n 2
 
 format: install ## format the code, complete dvc.yaml and the schema
 	ruff format .

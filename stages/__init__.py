@@ -23,9 +23,10 @@ PORTABLE = {
     "MKL_DYNAMIC": "FALSE",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch.use_deterministic_algorithms asks for on CUDA
 }
-# Threads that wait for each other sleep instead of spinning: two runs on one machine would otherwise slow each
-# other tenfold. It changes no result.
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# How long a thread that waits for another spins before it sleeps: briefly. By default it spins for milliseconds,
+# and two runs that share the cores slow each other tenfold or worse. OMP_WAIT_POLICY, where you set it, wins:
+# active is faster on an idle machine, passive where cores are shared. No result depends on it.
+PATIENCE = {"GOMP_SPINCOUNT": "1000"}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -42,7 +43,8 @@ def pin() -> None:
         params = read(NumericsParams)
     except UserError:  # the stage reads params.yaml again, strictly, and says what is wrong
         params = NumericsParams(numerics="portable", threads=2)
-    os.environ.update(PATIENT)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.update(PATIENCE)
     if params.numerics == "portable":
         os.environ.update(PORTABLE, **dict.fromkeys(THREADS, str(params.threads)))
 

@@ -1,9 +1,9 @@
 """Stage reconstruct: data/model + data/split/test -> data/reconstructions.safetensors, plots/reconstruct/.
 
-Reads params device, numerics, threads; what the model is stands in its file. Arrays, per test image in order:
-output float32 (N, C, H, W), its reconstruction; bce float32 (N,), its binary cross-entropy in nats; for a
-denoising model given and denoised, the corrupted image and what the model makes of it; for a variational one
-sampled_bce and kl, the two terms of its ELBO in nats.
+Reads params device, numerics, threads; what the model is stands in its file. Arrays, per test image in the order
+of `index`: output float32 (N, C, H, W), its reconstruction; bce float32 (N,), its binary cross-entropy in nats;
+for a denoising model given and denoised, the corrupted image and what the model makes of it; for a variational
+one sampled_bce and kl, the two terms of its ELBO in nats.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.autoencoder import arrays, devices, generation, images, inference, model, pictures
+from stages.autoencoder import arrays, devices, generation, images, inference, model, parts, pictures
 from stages.autoencoder.corruption import corrupt
 from stages.autoencoder.errors import run
 from stages.autoencoder.objectives import binary_cross_entropy, gaussian_kl
@@ -29,62 +29,72 @@ def main() -> None:
     params = read(ApplyParams)
     device = devices.prepare(params.device, params.numerics)
     autoencoder, about = model.load(MODEL, device)
-    test = arrays.load(TEST, "images")[0]["images"]
-    found = {
-        "output": inference.apply(autoencoder, test, device),
-        "bce": inference.apply(lambda x: nats(autoencoder, autoencoder.encode(x), x), test, device),
-    }
-    noise = torch.Generator(device).manual_seed(NOISE)
+    test, data = parts.load(TEST, "images", "labels")
+    codes = inference.apply(autoencoder.encode, test["images"], device)
+    found = decoded(autoencoder, codes, test["images"], device)
     if about["corruption"]:
-        found |= denoised(autoencoder, test, about["corruption"], noise, device)
+        found |= denoised(autoencoder, test["images"], about["corruption"], device)
     if autoencoder.spec.bottleneck == "gaussian":
-        found |= elbo_terms(autoencoder, test, noise, device)
+        found |= elbo_terms(autoencoder, test["images"], device)
     arrays.save(RECONSTRUCTIONS, found)
-    save_pictures(autoencoder, test, found, device)
+
+    save_pictures(test["images"], found, codes.shape[1])
+    classes = np.array(data["class_names"])[test["labels"]]
+    for picture in generation.pictures_of_codes(autoencoder, codes, classes, device):
+        path = PICTURES / f"{picture.name}.png"
+        pictures.save_rows(path, picture.rows, title=picture.title, captions=picture.captions)
 
 
-def nats(autoencoder: model.Autoencoder, z: Tensor, images: Tensor) -> Tensor:
-    """Binary cross-entropy of images (B, C, H, W) given their codes z, in nats per image, (B,)."""
-    return binary_cross_entropy(autoencoder.decoder(z), images)
+def decoded(
+    autoencoder: model.Autoencoder, codes: np.ndarray, test: np.ndarray, device: torch.device
+) -> dict[str, np.ndarray]:
+    """output, from codes (N, D), and its bce against the test images, uint8 (N, C, H, W)."""
+    logits = torch.from_numpy(inference.apply(autoencoder.decoder, codes, device))
+    parts_of = zip(logits.split(inference.BATCH), torch.from_numpy(test).split(inference.BATCH), strict=True)
+    bce = torch.cat([binary_cross_entropy(given, target.float() / 255) for given, target in parts_of])
+    return {"output": logits.sigmoid().numpy(), "bce": bce.numpy()}
 
 
 def denoised(
-    autoencoder: model.Autoencoder, test: np.ndarray, corruption: dict, noise: torch.Generator, device: torch.device
+    autoencoder: model.Autoencoder, test: np.ndarray, corruption: dict, device: torch.device
 ) -> dict[str, np.ndarray]:
     """given: the test images, corrupted as in training; denoised: the model's output for them."""
-    given = inference.apply(lambda x: corrupt(x, corruption["corruption"], corruption["level"], noise), test, device)
+    noise = torch.Generator().manual_seed(NOISE)  # drawn on the CPU, so that every device is given the same
+
+    def spoil(x: Tensor) -> Tensor:
+        return corrupt(x, corruption["corruption"], corruption["level"], noise)
+
+    given = inference.apply(spoil, test, torch.device("cpu"))
     return {"given": given, "denoised": inference.apply(autoencoder, given, device)}
 
 
-def elbo_terms(
-    autoencoder: model.Autoencoder, test: np.ndarray, noise: torch.Generator, device: torch.device
-) -> dict[str, np.ndarray]:
+def elbo_terms(autoencoder: model.Autoencoder, test: np.ndarray, device: torch.device) -> dict[str, np.ndarray]:
     """sampled_bce, at one sample of each image's code, and kl, both in nats (N,): their sum is -ELBO."""
+    noise = torch.Generator(device).manual_seed(NOISE)
 
     def terms(x: Tensor) -> Tensor:
         code = autoencoder.code(x, noise)
-        return torch.stack([nats(autoencoder, code.z, x), gaussian_kl(code.mean, code.log_var)], 1)
+        error = binary_cross_entropy(autoencoder.decoder(code.z), x)
+        return torch.stack([error, gaussian_kl(code.mean, code.log_var)], 1)
 
     sampled_bce, kl = inference.apply(terms, test, device).T
     return {"sampled_bce": sampled_bce, "kl": kl}
 
 
-def save_pictures(
-    autoencoder: model.Autoencoder, test: np.ndarray, found: dict[str, np.ndarray], device: torch.device
-) -> None:
-    """What the model makes of test images and of codes between and beyond them."""
+def save_pictures(test: np.ndarray, found: dict[str, np.ndarray], latent_dim: int) -> None:
+    """Test images over what became of them, and for a denoising model from noisy to clean."""
 
     def show(array: np.ndarray) -> np.ndarray:
         return images.spread(array, SHOWN)
 
-    difference = np.abs(found["output"] - test / np.float32(255))
-    rows = [("original", show(test)), ("reconstruction", show(found["output"])), ("|difference|", show(difference))]
-    pictures.save_rows(PICTURES / "reconstructions.png", rows)
+    difference = np.abs(show(found["output"]) - show(test) / np.float32(255))
+    rows = [("original", show(test)), ("reconstruction", show(found["output"])), ("|difference|", difference)]
+    title = f"Test images, and what becomes of them in a code of {latent_dim} numbers"
+    pictures.save_rows(PICTURES / "reconstructions.png", rows, title=title)
     if "given" in found:
-        rows = [("noisy", found["given"]), ("output", found["denoised"]), ("clean", test)]
-        pictures.save_rows(PICTURES / "denoising.png", [(label, show(array)) for label, array in rows])
-    for name, rows in generation.pictures_of_codes(autoencoder, test, device):
-        pictures.save_rows(PICTURES / f"{name}.png", rows)
+        rows = [("noisy", show(found["given"])), ("output", show(found["denoised"])), ("clean", show(test))]
+        title = "Test images with noise, what the autoencoder makes of them, and as they were"
+        pictures.save_rows(PICTURES / "denoising.png", rows, title=title)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Reads params split. Each part holds images uint8 (N, C, H, W), labels int64 (N,) and index int64 (N,), the
 places of its images in data/raw; no index stands in two parts. All parts are stratified by class and ordered
-by index. A published test part is the test part as it is.
+by index. A published test part is the test part as it is. The description names the classes and tells which of
+them are normal.
 """
 
 import logging
@@ -25,9 +26,10 @@ def main() -> None:
     params = read(SplitParams).split
     raw, about = arrays.load(RAW, "images", "labels")
     parts = split(raw["labels"], about["published_test"], params, about["class_names"])
+    described = {"class_names": about["class_names"], "normal_classes": params.normal_classes}
     for name, index in parts.items():
         part = {"images": raw["images"][index], "labels": raw["labels"][index], "index": index}
-        arrays.save(SPLIT / f"{name}.safetensors", part, {"class_names": about["class_names"]})
+        arrays.save(SPLIT / f"{name}.safetensors", part, described)
     log.info("split: %s", ", ".join(f"{len(index)} {name}" for name, index in parts.items()))
 
 

@@ -10,6 +10,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,12 +49,19 @@ def main() -> None:
     for number, frame in enumerate(film, 1):
         save_epoch(number, watched, frame)
 
+    start = time.perf_counter()
     for row in shown(training):
         frame = pictures.to_bytes(inference.apply(training.model, watched, training.device))
         save_epoch(row.epoch, watched, frame)
         film = np.concatenate([film, frame[None]])
         checkpoint.save(UNFINISHED, mark, training, film)
 
+    log.info(
+        "train: %.1f s, best epoch %d, valid %.4f",
+        time.perf_counter() - start,
+        training.best_row.epoch,
+        training.best_row.valid,
+    )
     save(params, training)
     chosen = np.unique(np.geomspace(1, len(film), STRIP_ROWS).round().astype(int))
     strip = [(f"epoch {epoch}", film[epoch - 1]) for epoch in chosen]

@@ -1,6 +1,8 @@
 """The rules of the layout, held against the code: what DVC is told is what the code does."""
 
 import ast
+import hashlib
+import json
 import re
 import tomllib
 
@@ -139,7 +141,7 @@ def test_nouns_read_no_parameters_and_print_nothing():
 def test_nothing_is_unpickled_and_no_shell_is_built():
     for path in sorted([*(ROOT / "stages").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]):
         text = path.read_text()
-        for word in ("pickle", "torch.load", "np.load", "shell=True", "os.system", "yaml.load("):
+        for word in ("pickle", "torch.load", "np.load", "shell=True", "os.system", "import yaml"):
             assert word not in text or "without pickle" in text, (path, word)
 
 
@@ -154,14 +156,14 @@ def test_requirements_are_pinned_exactly_with_a_reason_and_used():
             name, version, reason = re.fullmatch(r"([\w.-]+)==([\w.]+)\s+# (\w.+)", line).groups()
             assert version
             assert reason
-            if name != "ruff":
+            if name not in ("ruff", "pytest-xdist"):  # run by make, imported by nobody
                 assert re.search(rf"\b{names.get(name, name)}\b", code), f"{name} is never used"
 
 
 def test_readme_stage_table_is_dvc_yaml():
     rows = {}
     for line in (ROOT / "README.md").read_text().splitlines():
-        if cells := re.fullmatch(r"\| `(\w+)` \| (.*) \| (.*) \| (.*) \|", line):
+        if cells := re.fullmatch(r"\| `(\w+)` \| ?(.*) \| (.*) \| (.*) \|", line):
             rows[cells[1]] = [set(re.findall(r"`([^`]+)`", cell)) for cell in cells.groups()[1:]]
     assert list(rows) == stage_names()
     for stage, (reads, writes, params) in rows.items():
@@ -175,3 +177,23 @@ def test_no_tracked_file_is_large_but_the_plots_page():
     tomllib.loads((ROOT / "pyproject.toml").read_text())
     for path in (ROOT / "plots").rglob("*"):
         assert path.is_dir() or path.stat().st_size < 500_000, path
+
+
+def test_readme_numbers_are_those_of_the_committed_metrics():
+    metrics = json.loads((ROOT / "metrics/evaluate.json").read_text())
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 5
+    for name, number in rows:
+        decimals = len(number.partition(".")[2])
+        assert f"{metrics[name]:.{decimals}f}" == number, name
+
+
+def test_lock_fits_what_is_committed():
+    """The hashes of the files that git has are those in dvc.lock: code, metrics, plots."""
+    lock = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())["stages"]
+    assert set(lock) == set(STAGES)
+    for stage in lock.values():
+        for entry in [*stage["deps"], *stage.get("outs", [])]:
+            path = ROOT / entry["path"]
+            if path.is_file() and not entry["path"].startswith("data/"):
+                assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == entry["md5"], entry["path"]

@@ -1,6 +1,7 @@
-"""Images out of codes: between two images, along one dimension of the code, from the prior, over the plane."""
+"""Images out of codes: between two images, along one dimension of the code, sampled, over the plane."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,49 +9,107 @@ import torch
 from stages.autoencoder import images, inference
 from stages.autoencoder.model import Autoencoder
 
-Rows = list[tuple[str, np.ndarray]]
 STEPS = 12  # images in a row
 ROWS = 10  # rows of a picture at most
-PRIOR = 0  # seed of the samples: the same codes in every experiment of one latent_dim
+PATHS = 6  # interpolations
+SEED = 0  # of the samples: the same in every experiment of one latent_dim
 
 
-def pictures_of_codes(model: Autoencoder, test: np.ndarray, device: torch.device) -> Iterator[tuple[str, Rows]]:
-    """(name, rows) of each picture that this model allows. test: uint8 (N, C, H, W)."""
-    codes = inference.apply(model.encode, test, device)
+class Picture(NamedTuple):
+    """Rows (label, images (n, C, H, W)) with a title and, where they mean something, captions of the columns."""
+
+    name: str
+    title: str
+    rows: list[tuple[str, np.ndarray]]
+    captions: list[str]
+
+
+def pictures_of_codes(
+    model: Autoencoder, codes: np.ndarray, classes: np.ndarray, device: torch.device
+) -> Iterator[Picture]:
+    """The pictures that this model allows. codes: float32 (N, D) of test images; classes: their names (N,)."""
 
     def decode(z: np.ndarray) -> np.ndarray:
         return inference.apply(model.decode, z.astype(np.float32), device)
 
-    ends = images.spread(codes, 2 * 6)
-    yield "interpolations", [(f"{n}", decode(path)) for n, path in enumerate(interpolations(ends[:6], ends[6:]), 1)]
-    yield "traversals", [(f"z{d}", decode(path)) for d, path in traversals(codes)]
-    if model.spec.bottleneck == "gaussian":
-        prior = torch.randn(ROWS * STEPS, model.spec.latent_dim, generator=torch.Generator().manual_seed(PRIOR))
-        yield "samples", [("", row) for row in np.split(decode(prior.numpy()), ROWS)]
+    title = "Decoded codes on the straight line from the code of one test image to that of another"
+    rows = [
+        (f"{classes[a]} to {classes[b]}", decode(interpolation(codes[a], codes[b])))
+        for a, b in zip(*ends(classes), strict=True)
+    ]
+    yield Picture("interpolations", title, rows, [])
+
+    title = "Along one dimension of the code, from its 1st to its 99th percentile, the others those of a typical image"
+    if codes.shape[1] > ROWS:
+        title += f"; the {ROWS} of {codes.shape[1]} that vary most"
+    yield Picture("traversals", title, [(f"z{d}", decode(path)) for d, path in traversals(codes)], [])
+
+    if model.spec.bottleneck in ("gaussian", "linear"):
+        if model.spec.bottleneck == "gaussian":
+            title, drawn = "Decoded samples from the prior N(0, I)", prior(model.spec.latent_dim)
+        else:
+            title = "Decoded samples from the Gaussian with mean and covariance of the codes of the test images"
+            drawn = fitted(codes)
+        yield Picture("samples", title, [("", row) for row in np.split(decode(drawn), ROWS)], [])
     if model.spec.latent_dim == 2:
-        yield "plane", [(f"{y:.1f}", decode(row)) for y, row in plane(codes)]
+        title = "Decoded codes over the plane; beside and below the two numbers of the code"
+        x, y = axes(codes)
+        rows = [(f"{b:.3g}", decode(np.stack([x, np.full(STEPS, b)], 1))) for b in y]
+        yield Picture("plane", title, rows, [f"{a:.3g}" for a in x])
 
 
-def interpolations(start: np.ndarray, end: np.ndarray) -> Iterator[np.ndarray]:
-    """Straight lines from each start to each end, codes (n, D): n arrays (STEPS, D), both ends included."""
+def ends(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the interpolations begin and end: places of images, two arrays of one length, at most PATHS.
+
+    classes: (N,). The first image of each class, or images evenly spread where there is one class.
+    """
+    chosen = np.unique(classes, return_index=True)[1]
+    if len(chosen) < 2:
+        chosen = np.arange(len(classes))
+    chosen = images.spread(chosen, 2 * PATHS)
+    half = len(chosen) // 2
+    return chosen[:half], chosen[half : 2 * half]
+
+
+def interpolation(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Codes on the straight line between two, (D,) each: (STEPS, D), both ends included."""
     weights = np.linspace(0, 1, STEPS)[:, None]
-    for a, b in zip(start, end, strict=True):
-        yield (1 - weights) * a + weights * b
+    return (1 - weights) * start + weights * end
 
 
 def traversals(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(dimension, codes (STEPS, D)): the mean code with one dimension going from its 1st to its 99th percentile.
+    """(dimension, codes (STEPS, D)): a typical code with one dimension going from its 1st to its 99th percentile.
 
-    codes: (N, D). The ROWS dimensions with the largest variance, the largest first.
+    codes: (N, D). Typical is the one nearest to their mean. The ROWS dimensions with the largest variance, the
+    largest first.
     """
+    typical = codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
     for dimension in np.argsort(-codes.var(0), kind="stable")[:ROWS]:
-        path = np.repeat(codes.mean(0, keepdims=True), STEPS, 0)
+        path = np.repeat(typical[None], STEPS, 0)
         path[:, dimension] = np.linspace(*np.percentile(codes[:, dimension], [1, 99]), STEPS)
         yield int(dimension), path
 
 
-def plane(codes: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-    """(second coordinate, codes (STEPS, 2)) over the box that holds 98 % of codes (N, 2) each way, top first."""
+def prior(latent_dim: int) -> np.ndarray:
+    """Samples (ROWS * STEPS, latent_dim) from N(0, I)."""
+    return _noise(ROWS * STEPS, latent_dim)
+
+
+def fitted(codes: np.ndarray) -> np.ndarray:
+    """Samples (ROWS * STEPS, D) from the Gaussian with mean and covariance of codes (N, D), N >= 2.
+
+    The simplest density estimated after the fact for an autoencoder that has none (Ghosh et al. 2020, section 4).
+    """
+    centred = codes - codes.mean(0)
+    # sums of the centred codes with random weights have their covariance: no matrix of D x D is factorised
+    return codes.mean(0) + _noise(ROWS * STEPS, len(codes)) @ centred / np.sqrt(len(codes) - 1)
+
+
+def axes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """STEPS values along each axis of the box that holds 98 % of codes (N, 2) each way, the second from its top."""
     (left, bottom), (right, top) = np.percentile(codes, [1, 99], axis=0)
-    for y in np.linspace(top, bottom, STEPS):
-        yield float(y), np.stack([np.linspace(left, right, STEPS), np.full(STEPS, y)], 1)
+    return np.linspace(left, right, STEPS), np.linspace(top, bottom, STEPS)
+
+
+def _noise(*shape: int) -> np.ndarray:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(SEED)).numpy()

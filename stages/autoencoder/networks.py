@@ -15,6 +15,9 @@ from torch.nn import functional as F
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
 
+SMALL = 20480  # numbers in a batch up to which torch keeps a convolution from oneDNN, in a slow path of its own
+
+
 class Dense(nn.Linear):
     """nn.Linear, whose product is a convolution over a view of the batch where bytes must be portable.
 
@@ -25,7 +28,7 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) -> (B, out_features)."""
-        if x.device.type != "cpu" or not torch.are_deterministic_algorithms_enabled():
+        if x.device.type != "cpu" or not torch.are_deterministic_algorithms_enabled() or x.numel() <= SMALL:
             return super().forward(x)
         # the images of the batch as the places of one picture, their numbers as its channels: nothing is copied
         return F.conv1d(x.t()[None], self.weight[:, :, None], self.bias)[0].t()

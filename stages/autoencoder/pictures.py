@@ -1,7 +1,7 @@
 """Pictures made of images: labelled rows of them, enlarged by whole factors, so that a pixel stays a square."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +9,57 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.autoencoder import arrays
 
-SIDE = 56  # pixels an image is enlarged to, about
-GAP, MARGIN, TEXT = 4, 8, 14
+SIDE = 56  # pixels an image is enlarged or reduced to, about
+GAP, MARGIN, TEXT, SMALL = 4, 8, 14, 12
+NARROWEST = 560  # pixels of a picture with a title, so that the title stays short of lines
 INK, PAPER = "#222222", "#ffffff"
+COLOURS = 128  # in the file of a picture in colour, which would else have several times the bytes
 
 
-def save_rows(path: Path, rows: Iterable[tuple[str, np.ndarray]], side: int = SIDE) -> None:
+def save_rows(
+    path: Path,
+    rows: Iterable[tuple[str, np.ndarray]],
+    side: int = SIDE,
+    *,
+    title: str = "",
+    captions: Sequence[str] = (),
+) -> None:
     """Write a PNG with a row for each (label, images): uint8 or float in [0, 1], (n, C, H, W).
 
+    title: a line or more on top. captions: text below each column, in one line or several.
     One channel is drawn in grey, three in colour, others as the grey mean of the channels. The file has no
     date and no software name: the same images give the same bytes.
     """
     drawn = [(label, [_enlarged(image, side) for image in images]) for label, images in rows]
-    font = ImageFont.load_default(TEXT)
+    font, small = ImageFont.load_default(TEXT), ImageFont.load_default(SMALL)
     indent = max((font.getlength(label) for label, _ in drawn), default=0)
     left = MARGIN + (round(indent) + 2 * GAP if indent else 0)
     width, height = drawn[0][1][0].size
     columns = max(len(images) for _, images in drawn)
-    size = (left + columns * (width + GAP) - GAP + MARGIN, len(drawn) * (height + GAP) - GAP + 2 * MARGIN)
-    canvas = Image.new("RGB", size, PAPER)
+    right = left + columns * (width + GAP) - GAP + MARGIN
+    right = max(right, NARROWEST) if title else right
+    lines = _wrapped(title, font, right - 2 * MARGIN)
+    first = MARGIN + len(lines) * (TEXT + GAP) + (GAP if lines else 0)
+    below = first + len(drawn) * (height + GAP)
+    depth = max((caption.count("\n") + 1 for caption in captions), default=0) * (SMALL + 2)
+    canvas = Image.new("RGB", (right, below - GAP + MARGIN + depth), PAPER)
     draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + number * (TEXT + GAP)), line, INK, font, anchor="lt")
     for row, (label, images) in enumerate(drawn):
-        top = MARGIN + row * (height + GAP)
+        top = first + row * (height + GAP)
         draw.text((MARGIN, top + height // 2), label, INK, font, anchor="lm")
         for column, image in enumerate(images):
             canvas.paste(image, (left + column * (width + GAP), top))
+    for column, caption in enumerate(captions):
+        centre = left + column * (width + GAP) + width // 2
+        for number, line in enumerate(caption.split("\n")):
+            line = _cut(line, small, width + GAP - 2)
+            draw.text((centre, below + number * (SMALL + 2)), line, INK, small, anchor="mt")
+    if any(len(images) and images[0].mode == "RGB" for _, images in drawn):
+        canvas = canvas.quantize(COLOURS, dither=Image.Dither.NONE)
+    else:
+        canvas = canvas.convert("L")
     buffer = io.BytesIO()
     canvas.save(buffer, "png", optimize=False, compress_level=9)
     arrays.write(path, buffer.getvalue())
@@ -45,11 +71,32 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 
 
 def _enlarged(image: np.ndarray, side: int) -> Image.Image:
-    """(C, H, W) -> an RGB picture, enlarged by a whole factor to a height of about `side`."""
+    """(C, H, W) -> a picture, enlarged or reduced by a whole factor to a larger side of about `side`."""
     image = to_bytes(image)
-    channels, height, width = image.shape
-    if channels not in (1, 3):
-        image = image.mean(0, keepdims=True).astype(np.uint8)
-    colours = np.broadcast_to(image, (3, height, width)).transpose(1, 2, 0)
-    factor = max(1, round(side / height))
-    return Image.fromarray(np.ascontiguousarray(colours.repeat(factor, 0).repeat(factor, 1)))
+    if len(image) == 3:
+        drawn = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    else:
+        drawn = Image.fromarray(image.mean(0).astype(np.uint8))
+    largest = max(drawn.size)
+    if largest > side:
+        return drawn.reduce(max(1, round(largest / side)))
+    factor = max(1, round(side / largest))
+    return drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in lines of at most so many pixels, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, cut to at most so many pixels."""
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text

@@ -5,11 +5,12 @@ import math
 from stages.autoencoder import variants
 from stages.autoencoder.datasets import SHAPES
 from stages.autoencoder.params.download import DownloadParams
+from stages.autoencoder.params.embed import EmbedParams
 from stages.autoencoder.params.split import SplitParams
 from stages.autoencoder.params.train import TrainParams
 
 
-class Params(TrainParams, SplitParams, DownloadParams):
+class Params(TrainParams, EmbedParams, SplitParams, DownloadParams):
     """Every parameter of the pipeline."""
 
 
