@@ -16,7 +16,7 @@ import pandas as pd
 from stages.autoencoder import arrays, devices, dimensions, images, inference, latent_figures, maps, model, parts
 from stages.autoencoder.activity import active
 from stages.autoencoder.errors import run
-from stages.autoencoder.params.embed import EmbedParams
+from stages.autoencoder.params.embed import EmbedParams, check
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.undefined import Undefined, offer
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = read(EmbedParams)
-    maps.require(params.embed.map)
+    check(params.embed)
     device = devices.prepare(params.device, params.numerics)
     autoencoder, _ = model.load(MODEL, device)
     train = parts.load(TRAIN, "images")[0]["images"]

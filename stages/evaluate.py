@@ -121,7 +121,7 @@ def save_worst(images: np.ndarray, output: np.ndarray, mse: np.ndarray, classes:
     """The test images with the largest error over what became of them, with class and error below."""
     worst = np.argsort(-mse, kind="stable")[:WORST]
     rows = [("original", images[worst]), ("reconstruction", output[worst])]
-    captions = [f"{classes[i]}\n{mse[i]:.3f}" for i in worst]
+    captions = [f"{classes[i]}\n{mse[i]:.2g}" for i in worst]
     title = "The test images with the largest reconstruction error: class and MSE per pixel"
     pictures.save_rows(PICTURES / "worst.png", rows, title=title, captions=captions)
 

@@ -18,7 +18,9 @@ BEHIND_TRAIN = {"train", "reconstruct", "embed", "evaluate"}
 def clone(tmp_path):
     """A repository with the working tree's files and TINY in params.yaml, committed, and no cache."""
     folder = tmp_path / "clone"
-    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+    for name in subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    ).splitlines():
         source = ROOT / name
         if source.exists() and not name.startswith(("tests/", "docs/")) and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

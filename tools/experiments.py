@@ -31,6 +31,7 @@ from stages.autoencoder.errors import UserError
 from tools import ENVIRONMENT
 
 START_AGAIN = 15  # seconds that a worker gets to appear before others are started
+DOUBT = 3  # seconds after which an experiment that looks dead counts as dead
 STARTS = 4  # times that workers are started without one appearing
 
 
@@ -48,7 +49,7 @@ class State:
 
 def git(*arguments: str) -> str:
     """What a git command prints. Raises UserError with the last line of its complaint."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UserError(f"git {arguments[0]}: {complaint[-1]}")
@@ -63,7 +64,7 @@ class Queue:
         self.celery = repo.experiments.celery_queue
         self.latest: dict[str, QueueEntry] = {}  # the last entry seen of each name, for its log
         self._started, self._starts = -START_AGAIN, 0
-        self._doubtful: set[str] = set()
+        self._doubtful: dict[str, float] = {}  # since when which experiments look dead
 
     def look(self) -> State:
         """Queued first, done last: an experiment that moves on meanwhile is seen at least once."""
@@ -112,8 +113,8 @@ class Queue:
             self.celery.celery.clean()  # a shutdown meant for a worker that was killed would stop its successor
         self._started, self._starts = time.monotonic(), self._starts + 1
         with tempfile.TemporaryFile("w+") as output:  # not a pipe, which would stay open as long as the workers live
-            done = subprocess.run(  # noqa: S603
-                ["dvc", "queue", "start", "--jobs", str(count)],  # noqa: S607
+            done = subprocess.run(
+                ["dvc", "queue", "start", "--jobs", str(count)],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -127,14 +128,14 @@ class Queue:
     def bury_dead(self) -> None:
         """Take running experiments whose worker was killed out of the queue, with what is left of them.
 
-        One that looks dead twice in a row is dead: a worker may just be at the point of ending by itself.
+        Dead is what looks dead for some seconds: a worker may just be between two steps.
         """
-        active = list(self.celery.iter_active())
-        dead = self._orphans([entry for entry in active if entry.baseline_rev == self.baseline])
+        active = [entry for entry in self.celery.iter_active() if entry.baseline_rev == self.baseline]
+        dead, now = self._orphans(active), time.monotonic()
+        self._doubtful = {entry.stash_rev: self._doubtful.get(entry.stash_rev, now) for entry in dead}
         for entry in dead:
-            if entry.stash_rev in self._doubtful:
+            if now - self._doubtful[entry.stash_rev] >= DOUBT:
                 self._bury(entry)
-        self._doubtful = {entry.stash_rev for entry in dead}
 
     def withdraw(self, names: Iterable[str]) -> int:
         """Take experiments that were not started out of the queue; how many there were."""
@@ -191,11 +192,15 @@ class Queue:
         workers, runs = self._processes()
         parents = {rev: process.info["ppid"] for rev, process in runs.items()}
         free = workers - set(parents.values())  # these prepare or collect an experiment, or wait for one
-        return [
-            entry
-            for entry in active
-            if (parents[entry.stash_rev] not in workers if entry.stash_rev in parents else not free)
-        ]
+
+        def is_orphan(rev: str) -> bool:
+            if rev in parents:
+                return parents[rev] not in workers
+            process = self.celery.proc.get(rev)
+            ended_alone = process is not None and process.returncode is None  # no worker noted how it ended
+            return ended_alone or not free
+
+        return [entry for entry in active if is_orphan(entry.stash_rev)]
 
     def _bury(self, entry: QueueEntry) -> None:
         rev = entry.stash_rev
@@ -234,7 +239,7 @@ def environment() -> dict[str, str]:
         if not shutil.which(word, path=path):
             raise UserError(f"{word} is not on PATH, and DVC's workers call it by that name; . .venv/bin/activate")
     python = shutil.which("python", path=path)
-    found = subprocess.run(  # noqa: S603
+    found = subprocess.run(
         [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=False
     ).stdout.strip()
     if found != sys.prefix:

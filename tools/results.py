@@ -84,9 +84,9 @@ def page(done: pd.DataFrame) -> str:
             number += f" ± {format(by_seed['value'].std(), row.format)} (n = {len(by_seed)})"
         command = " ".join(f"`-S {override}`" for override in [*row.overrides, *row.each[:1]])
         command += f" and {len(row.each) - 1} more" if len(row.each) > 1 else ""
-        lines.append(
-            f"| {row.what} | {command} | **{number}** | {row.reach} | {row.published} | {by_seed['seconds'].mean():.0f} |"
-        )
+        seconds = by_seed["seconds"].mean()
+        cells = [row.what, command, f"**{number}**", row.reach, row.published, f"{seconds:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

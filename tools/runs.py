@@ -80,7 +80,7 @@ def collect(name: str | None = None, baseline: str | None = None, only: Collecti
     commits = [commit for commit, _ in found]
     if baseline is None:
         baseline = head if head in commits or name is None or not commits else commits[0]
-    members = [rev for commit, rev in found if commit == baseline]
+    members = {rev for commit, rev in found if commit == baseline}
     if not members:
         what = f"of sweep {name}" if name else "of this commit"
         raise UserError(f"no finished experiment {what}; python -m tools.sweep makes some")
@@ -108,29 +108,32 @@ def _members(name: str | None) -> Iterable[tuple[str, str, str]]:
             yield parts[2] + parts[3], rev, parts[4]
 
 
-def tabulate(name: str | None, baseline: str, states: Sequence[Mapping[str, Any]], members: Iterable[str]) -> Runs:
-    """`states`: what `dvc exp show --json` says of the commit. Runs with the same parameters count once."""
-    wanted, rows, unfinished = set(members), [], {}
-    params: dict[str, None] = {}
+def tabulate(name: str | None, baseline: str, states: Sequence[Mapping[str, Any]], members: Collection[str]) -> Runs:
+    """The runs among `states`, which is what `dvc exp show --json` says of the commit `baseline`.
+
+    members: commits of the experiments that belong to the sweep. Runs with the same parameters count once.
+    """
+    rows: list[dict[str, Any]] = []
+    unfinished: dict[str, str] = {}
+    params: dict[str, None] = {}  # in their order, as a set
     metrics: dict[str, None] = {}
-    for experiment in (e for state in states for e in state.get("experiments") or []):
-        tip, data = experiment["revs"][0], experiment["revs"][0].get("data") or {}
-        label, state = tip.get("name") or tip["rev"][:7], (experiment.get("executor") or {}).get("state") or "success"
+    for experiment in (experiment for state in states for experiment in state.get("experiments") or []):
+        tip = experiment["revs"][0]
+        label = tip.get("name") or tip["rev"][:7]
+        state = (experiment.get("executor") or {}).get("state") or "success"
+        data = tip.get("data") or {}
+        values = _metrics(data.get("metrics") or {})
         if state != "success":
             if name is None or label.startswith(f"{name}-"):
                 unfinished[label] = state
-            continue
-        if tip["rev"] not in wanted:
-            continue
-        values = _metrics(data.get("metrics") or {})
-        if not isinstance(values.get(ERROR), float | int) or not math.isfinite(values[ERROR]):
+        elif tip["rev"] in members and not _is_error(values.get(ERROR)):
             unfinished[label] = f"without {ERROR}"
-            continue
-        given = {key: _plain(value) for file in data["params"].values() for key, value in flatten(file["data"]).items()}
-        params |= dict.fromkeys(given)
-        metrics |= dict.fromkeys(values)
-        test = (data.get("deps") or {}).get(TEST) or {}
-        rows.append({"experiment": label, "commit": tip["rev"], "test": test.get("hash"), **given, **values})
+        elif tip["rev"] in members:
+            given = _params(data["params"])
+            test = ((data.get("deps") or {}).get(TEST) or {}).get("hash")
+            rows.append({"experiment": label, "commit": tip["rev"], "test": test, **given, **values})
+            params |= dict.fromkeys(given)
+            metrics |= dict.fromkeys(values)
     if not rows:
         raise UserError(f"no finished experiment of {name or baseline[:7]} with the metric {ERROR}")
     table = pd.DataFrame(rows).drop_duplicates(list(params))
@@ -142,6 +145,16 @@ def tabulate(name: str | None, baseline: str, states: Sequence[Mapping[str, Any]
     return replace(runs, table=table.sort_values(order, ignore_index=True))
 
 
+def _is_error(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _params(files: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by dotted name; lists and null as text, so that they can be compared and sorted."""
+    flat = {key: value for file in files.values() for key, value in flatten(file.get("data") or {}).items()}
+    return {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in flat.items()}
+
+
 def _metrics(files: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics by name, those of the file with the error first; after their file's path where a name is taken."""
     found: dict[str, Any] = {}
@@ -150,11 +163,6 @@ def _metrics(files: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in flat[path].items():
             found[f"{path}:{key}" if key in found else key] = value
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Lists and null as text, so that they can be compared and sorted."""
-    return value if isinstance(value, int | float | str) else json.dumps(value)
 
 
 def means(runs: Runs) -> pd.DataFrame:

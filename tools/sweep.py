@@ -30,7 +30,7 @@ from tools.combinations import Combination
 from tools.experiments import Queue, git
 
 TRIES = 2  # a failed experiment is queued once more: DVC's parallel workers can trip over each other (issue 10673)
-POLL = 1.0  # seconds between two looks at the queue
+POLL = 0.5  # seconds between two looks at the queue
 LOG_LINES = 15  # of the log of what failed for good
 
 
@@ -209,8 +209,8 @@ def _run_shared(repo: Repo, keys: Sequence[str], environment: dict[str, str], st
     if not targets or not repo.status(targets):
         return
     print(f"sweep: dvc repro {' '.join(targets)}: the same for every experiment, run once", flush=True)
-    process = subprocess.Popen(  # noqa: S603
-        ["dvc", "repro", *targets],  # noqa: S607
+    process = subprocess.Popen(
+        ["dvc", "repro", *targets],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -282,7 +282,8 @@ def _supervise(queue: Queue, grid: Sequence[Combination], options: argparse.Name
             if not waiting:
                 return failed
             progress.running(len(state.running))
-            queue.staff(min(options.jobs, len(waiting)))
+            if state.queued:
+                queue.staff(min(options.jobs, len(state.running) + len(state.queued)))
             stop.check(POLL)
 
 

@@ -33,24 +33,22 @@ def pictures_of_codes(
         return inference.apply(model.decode, z.astype(np.float32), device)
 
     title = "Decoded codes on the straight line from the code of one test image to that of another"
-    rows = [
-        (f"{classes[a]} to {classes[b]}", decode(interpolation(codes[a], codes[b])))
-        for a, b in zip(*ends(classes), strict=True)
-    ]
-    yield Picture("interpolations", title, rows, [])
+    pairs = list(zip(*ends(classes), strict=True))
+    rows = [(f"{classes[a]} to {classes[b]}", decode(interpolation(codes[a], codes[b]))) for a, b in pairs]
+    if rows:
+        yield Picture("interpolations", title, rows, [])
 
     title = "Along one dimension of the code, from its 1st to its 99th percentile, the others those of a typical image"
     if codes.shape[1] > ROWS:
         title += f"; the {ROWS} of {codes.shape[1]} that vary most"
     yield Picture("traversals", title, [(f"z{d}", decode(path)) for d, path in traversals(codes)], [])
 
-    if model.spec.bottleneck in ("gaussian", "linear"):
-        if model.spec.bottleneck == "gaussian":
-            title, drawn = "Decoded samples from the prior N(0, I)", prior(model.spec.latent_dim)
-        else:
-            title = "Decoded samples from the Gaussian with mean and covariance of the codes of the test images"
-            drawn = fitted(codes)
-        yield Picture("samples", title, [("", row) for row in np.split(decode(drawn), ROWS)], [])
+    if model.spec.bottleneck == "gaussian":
+        title = "Decoded samples from the prior N(0, I)"
+        yield Picture("samples", title, _grid(decode(prior(model.spec.latent_dim))), [])
+    if model.spec.bottleneck == "linear" and len(codes) > 1:
+        title = "Decoded samples from the Gaussian with mean and covariance of the codes of the test images"
+        yield Picture("samples", title, _grid(decode(fitted(codes))), [])
     if model.spec.latent_dim == 2:
         title = "Decoded codes over the plane; beside and below the two numbers of the code"
         x, y = axes(codes)
@@ -109,6 +107,10 @@ def axes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """STEPS values along each axis of the box that holds 98 % of codes (N, 2) each way, the second from its top."""
     (left, bottom), (right, top) = np.percentile(codes, [1, 99], axis=0)
     return np.linspace(left, right, STEPS), np.linspace(top, bottom, STEPS)
+
+
+def _grid(drawn: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [("", row) for row in np.split(drawn, ROWS)]
 
 
 def _noise(*shape: int) -> np.ndarray:

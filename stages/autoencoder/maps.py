@@ -4,7 +4,6 @@ A map takes codes float32 (N, D) and gives points float32 (N, 2). Codes that can
 raise Undefined.
 """
 
-import importlib.util
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from stages.autoencoder import threads
-from stages.autoencoder.errors import UserError
 from stages.autoencoder.undefined import Undefined
 
 LARGEST = 10_000  # codes in a map: t-SNE takes half a minute for so many, and a minute more for each as many again
@@ -46,7 +44,7 @@ def tsne(codes: np.ndarray) -> np.ndarray:
 def umap(codes: np.ndarray) -> np.ndarray:
     """UMAP (McInnes et al. 2018) by umap-learn with its defaults; one thread, so that its seed counts."""
     _check(codes)
-    from umap import UMAP  # no pinned requirement: see require()
+    from umap import UMAP  # no pinned requirement: see params/embed.py
 
     start = "pca" if codes.shape[1] > 1 else "random"
     return UMAP(n_neighbors=min(15, len(codes) - 1), init=start, random_state=0, n_jobs=1).fit_transform(codes)
@@ -55,15 +53,6 @@ def umap(codes: np.ndarray) -> np.ndarray:
 MAPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tsne": tsne, "umap": umap}
 TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 UNITS = {"pca": "unit of the code", "tsne": "no unit", "umap": "no unit"}
-
-
-def require(name: str) -> None:
-    """Raises UserError where the package behind a map is absent."""
-    if name == "umap" and importlib.util.find_spec("umap") is None:
-        raise UserError(
-            "params.yaml: embed.map umap needs the package umap-learn, which is absent; pip install umap-learn, or"
-            " set embed.map: tsne"
-        )
 
 
 def trustworthiness(codes: np.ndarray, points: np.ndarray) -> float:

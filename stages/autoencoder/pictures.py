@@ -13,7 +13,7 @@ SIDE = 56  # pixels an image is enlarged or reduced to, about
 GAP, MARGIN, TEXT, SMALL = 4, 8, 14, 12
 NARROWEST = 560  # pixels of a picture with a title, so that the title stays short of lines
 INK, PAPER = "#222222", "#ffffff"
-COLOURS = 128  # in the file of a picture in colour, which would else have several times the bytes
+COLOURS = 256  # in the file of a picture in colour, which would else have several times the bytes
 
 
 def save_rows(

@@ -25,7 +25,7 @@ def terms(train: Train) -> set[str]:
 
 
 def bottleneck(train: Train) -> str:
-    """What happens between encoder and decoder: linear, relu, top_k or gaussian (see model.Bottleneck)."""
+    """What happens between encoder and decoder: linear, relu, top_k or gaussian (see model.Autoencoder.code)."""
     if "kl" in terms(train):
         return "gaussian"
     if "sparsity" in terms(train):

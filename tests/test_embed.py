@@ -1,0 +1,184 @@
+"""Codes, maps of them, and what each dimension of them carries."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import worlds
+from sklearn.decomposition import PCA
+
+from stages import embed
+from stages.autoencoder import activity, arrays, dimensions, maps, model, parts
+from stages.autoencoder.errors import UserError
+from stages.autoencoder.params.embed import Embed, check
+from stages.autoencoder.undefined import Undefined
+
+TEST, EMBEDDINGS = Path("data/split/test.safetensors"), Path("data/embeddings.safetensors")
+CPU = torch.device("cpu")
+
+
+def rows(path):
+    with Path(path).open() as file:
+        return list(csv.DictReader(file))
+
+
+def clouds(count=90, dimensions=5):
+    """Codes in three clouds far from each other, and which."""
+    rng = np.random.default_rng(0)
+    which = np.arange(count) % 3
+    return (which[:, None] * 20 + rng.normal(size=(count, dimensions))).astype(np.float32), which
+
+
+def test_a_part_comes_in_the_order_of_its_index(tmp_path):
+    values = {"index": np.array([7, 2, 5]), "labels": np.array([70, 20, 50]), "images": np.arange(3)}
+    arrays.save(tmp_path / "part.safetensors", values, {"class_names": ["a"]})
+    found, about = parts.load(tmp_path / "part.safetensors", "labels")
+    assert found["labels"].tolist() == [20, 50, 70]
+    assert about == {"class_names": ["a"]}
+
+
+def test_the_pca_map_is_the_projection_on_the_first_two_axes():
+    codes, _ = clouds()
+    points = maps.pca(codes)
+    expected = PCA(2).fit_transform(codes.astype(float))
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_the_pca_map_of_one_dimension_is_a_line():
+    codes = np.arange(6, dtype=np.float32)[:, None]
+    points = maps.pca(codes)
+    assert points.shape == (6, 2)
+    np.testing.assert_allclose(np.abs(np.diff(points[:, 0])), 1, rtol=1e-5)
+    np.testing.assert_array_equal(points[:, 1], 0)
+
+
+@pytest.mark.parametrize(("count", "size"), [(90, 5), (90, 1), (90, 2), (5, 3), (7, 1)])
+def test_tsne_maps_codes_of_any_size_the_same_way_each_time(count, size):
+    codes, _ = clouds(count, size)
+    points = maps.tsne(codes)
+    assert points.shape == (count, 2)
+    assert np.isfinite(points).all()
+    np.testing.assert_array_equal(points, maps.tsne(codes))
+
+
+def test_tsne_keeps_clouds_together():
+    codes, which = clouds()
+    points = maps.tsne(codes)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2) + np.diag(np.full(len(points), np.inf))
+    assert (which[distance.argmin(1)] == which).all()
+
+
+@pytest.mark.parametrize("way", [maps.pca, maps.tsne])
+@pytest.mark.parametrize("codes", [np.ones((20, 3), np.float32), np.eye(4, 3, dtype=np.float32)])
+def test_codes_that_are_alike_or_few_have_no_map(way, codes):
+    with pytest.raises(Undefined):
+        way(codes)
+
+
+def test_umap_without_its_package_is_refused_in_one_line_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^params\.yaml: embed\.map umap .*pip install umap-learn.* embed\.map: tsne$"):
+        check(Embed(map="umap"))
+    check(Embed(map="tsne"))
+    check(Embed(map="none"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
+def test_the_stage_says_that_umap_is_absent_before_it_computes(workspace):
+    worlds.make(workspace({"embed": {"map": "umap"}}))
+    with pytest.raises(UserError, match="umap-learn"):
+        embed.main()
+    assert not EMBEDDINGS.exists()
+
+
+@pytest.mark.parametrize(("chosen", "present"), [("tsne", {"pca", "tsne"}), ("none", {"pca"})])
+def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
+    made = worlds.make(workspace({"embed": {"map": chosen}}))
+    worlds.run("embed")
+    found, about = arrays.load(EMBEDDINGS)
+    assert set(found) == {"train", "test", "mapped"} | present
+    assert set(about["trust"]) == present
+    images = arrays.load(TEST)[0]["images"]
+    with torch.no_grad():
+        expected = made.encode(torch.from_numpy(images) / 255)
+    np.testing.assert_allclose(found["test"], expected, rtol=1e-5, atol=1e-6)
+    assert found["mapped"].tolist() == list(range(40))
+    for name in present:
+        assert about["trust"][name] == maps.trustworthiness(found["test"], found[name])
+        points = [(float(row["x"]), float(row["y"])) for row in rows(f"plots/embed/{name}.csv")]
+        np.testing.assert_allclose(points, found[name], rtol=1e-5)
+
+
+def test_large_parts_are_mapped_and_drawn_in_part_evenly_spread(workspace, monkeypatch):
+    worlds.make(workspace({"embed": {"map": "none"}}))
+    monkeypatch.setattr(maps, "LARGEST", 20)
+    monkeypatch.setattr(embed, "POINTS", 5)
+    worlds.run("embed")
+    found, _ = arrays.load(EMBEDDINGS)
+    assert found["mapped"].tolist() == np.linspace(0, 39, 20).round().astype(int).tolist()
+    assert len(found["test"]) == 40
+    assert len(found["pca"]) == 20
+    drawn = rows("plots/embed/pca.csv")
+    classes = [f"class {found['mapped'][i] % 4}" for i in (0, 5, 10, 14, 19)]
+    assert [row["class"] for row in drawn] == classes
+
+
+def test_silencing_a_dimension_costs_what_the_decoder_makes_of_it(workspace):
+    made = worlds.make(workspace(), latent_dim=3)
+    with torch.no_grad():  # a decoder whose output is sigmoid(W z), written out below
+        made.decoder = torch.nn.Sequential(torch.nn.Linear(3, 64, bias=False), torch.nn.Unflatten(1, worlds.SHAPE))
+        weights = made.decoder[0].weight.copy_(torch.randn(64, 3)).numpy()
+        weights[:, 1] = 0  # the second dimension says nothing
+    rng = np.random.default_rng(0)
+    codes = (rng.normal(size=(30, 3)) * [1, 5, 2]).astype(np.float32)
+    mean, target = np.array([0.5, 0.0, -1.0]), rng.integers(0, 256, (30, *worlds.SHAPE), np.uint8)
+    found = dimensions.table(made, mean, target, codes, CPU).set_index("dimension")
+
+    def mse(z):
+        return np.square(1 / (1 + np.exp(-z @ weights.T.astype(float))) - target.reshape(30, -1) / 255).mean()
+
+    for dimension in range(3):
+        silenced = codes.astype(float)
+        silenced[:, dimension] = mean[dimension]
+        expected = mse(silenced) - mse(codes.astype(float))
+        assert found["mse_added"][dimension] == pytest.approx(expected, abs=1e-6)
+    assert found["mse_added"][1] == 0
+    np.testing.assert_allclose(found["std"].sort_index(), codes.std(0), rtol=1e-5)
+    assert found["rank"].tolist() == [1, 2, 3]
+    assert found["mse_added"].is_monotonic_decreasing
+
+
+def test_of_many_dimensions_those_that_vary_most_are_measured(workspace, monkeypatch):
+    monkeypatch.setattr(dimensions, "MEASURED", 4)
+    made = worlds.make(workspace(), latent_dim=10)
+    codes = (np.random.default_rng(0).normal(size=(50, 10)) * np.arange(10)).astype(np.float32)
+    images = np.zeros((50, *worlds.SHAPE), np.uint8)
+    found = dimensions.table(made, codes.mean(0), images, codes, CPU)
+    assert sorted(found["dimension"]) == [6, 7, 8, 9]
+
+
+def test_kl_of_each_dimension_is_that_of_torch_distributions(workspace):
+    made = worlds.make(workspace(), bottleneck="gaussian")
+    images = arrays.load(TEST)[0]["images"]
+    with torch.no_grad():
+        code = made.code(torch.from_numpy(images) / 255)
+        posterior = torch.distributions.Normal(code.mean, (code.log_var / 2).exp())
+        expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).mean(0)
+    np.testing.assert_allclose(dimensions.kl(made, images, CPU), expected, rtol=1e-4)
+    table = dimensions.table(made, np.zeros(3), images, code.mean.numpy(), CPU).set_index("dimension")
+    np.testing.assert_allclose(table["kl"].sort_index(), expected, rtol=1e-4)
+
+
+def test_a_collapsed_dimension_of_a_gaussian_code_is_not_active(workspace):
+    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    with torch.no_grad():
+        made.encoder[-1].weight[1] = 0  # the mean of the second dimension is the same for all images
+        made.encoder[-1].weight[[0, 2]] *= 5
+    model.save(Path("data/model.safetensors"), made, {"corruption": None})
+    worlds.run("embed")
+    found = {int(row["dimension"]): row for row in rows("plots/dimensions.csv")}
+    assert [found[d]["active"] for d in range(3)] == ["1", "0", "1"]
+    assert activity.active_units(arrays.load(EMBEDDINGS)[0]["test"]) == 2

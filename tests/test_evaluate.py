@@ -1,0 +1,251 @@
+"""The stages after training together: which numbers they give, from what, and what they leave out."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import worlds
+from conftest import ROOT
+from skimage.metrics import peak_signal_noise_ratio
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+
+from stages.autoencoder import arrays, corruption, latent_figures, model, pictures, probes, score_figures
+from stages.autoencoder.probes import Coded
+
+TEST, RECONSTRUCTIONS = Path("data/split/test.safetensors"), Path("data/reconstructions.safetensors")
+EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
+OF_VARIANT = {
+    "undercomplete": ({}, []),
+    "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
+    "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "active_units"]),
+    "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active"]),
+    "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active"]),
+    "anomalies": ({"normal": (0, 2)}, ["auroc"]),
+}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures, which take most of the time of a stage on tiny data."""
+    drawers = [(pictures, "save_rows"), (latent_figures, "save_map"), (latent_figures, "save_dimensions")]
+    drawers += [(score_figures, name) for name in ("save_errors", "save_curve", "save_codes")]
+    for module, name in drawers:
+        monkeypatch.setattr(module, name, lambda *given, **named: None)
+
+
+def pixels(path=TEST):
+    return arrays.load(path)[0]["images"] / np.float32(255)
+
+
+@pytest.mark.parametrize("variant", OF_VARIANT)
+def test_each_variant_has_its_columns_and_no_others_in_this_order(variant, workspace, undrawn):
+    settings, added = OF_VARIANT[variant]
+    worlds.make(workspace({"embed": {"map": "tsne" if variant == "undercomplete" else "none"}}), **settings)
+    worlds.run()
+    expected = EVERY + added
+    assert list(worlds.metrics()) == [name for name in expected if variant == "undercomplete" or name != "trust"]
+
+
+def unchanged_by_order():
+    """Run, put the images of both parts in another order, run again: every byte must stay."""
+    worlds.run()
+    before = worlds.outputs()
+    worlds.shuffle()
+    worlds.shuffle(Path("data/split/train.safetensors"))
+    worlds.run()
+    after = worlds.outputs()
+    assert len(before) >= 6
+    assert {name for name in before if before[name] != after.get(name)} == set()
+
+
+def test_no_number_and_no_picture_changes_when_the_order_of_the_images_does(workspace):
+    worlds.make(workspace(), corruption="salt_and_pepper")
+    unchanged_by_order()
+
+
+@pytest.mark.parametrize("bottleneck", ["gaussian", "top_k"])
+def test_no_number_of_other_variants_changes_when_the_order_of_the_images_does(bottleneck, workspace, undrawn):
+    worlds.make(workspace(), bottleneck=bottleneck)
+    unchanged_by_order()
+
+
+def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
+    made = worlds.make(workspace({"embed": {"map": "none"}}))
+    worlds.run()
+    found, clean = worlds.metrics(), pixels()
+    with torch.no_grad():
+        output = made(torch.from_numpy(clean))
+        bce = torch.nn.functional.binary_cross_entropy(
+            output.double(), torch.from_numpy(clean).double(), reduction="sum"
+        )
+    error = np.square(output.numpy().astype(float) - clean)
+    assert found["mse"] == pytest.approx(error.mean(), rel=1e-5)
+    assert found["per_image"] == pytest.approx(64 * error.mean(), rel=1e-5)
+    assert found["bce"] == pytest.approx(bce.item() / 40, rel=1e-5)
+    psnr = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, output.numpy(), strict=True)]
+    assert found["psnr"] == pytest.approx(np.mean(psnr), rel=1e-6)
+    train = pixels(Path("data/split/train.safetensors")).reshape(60, -1)
+    pca = PCA(3).fit(train.astype(float))
+    flat = clean.reshape(40, -1)
+    expected = np.square(pca.inverse_transform(pca.transform(flat)) - flat).mean()
+    assert found["pca_mse"] == pytest.approx(expected, rel=1e-4)
+    assert found["pca_ratio"] == pytest.approx(found["mse"] / expected, rel=1e-4)
+
+
+def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
+    worlds.make(workspace())
+    worlds.run()
+    parts = [arrays.load(Path(f"data/split/{name}.safetensors"))[0] for name in ("train", "test")]
+    pca = PCA(3).fit(parts[0]["images"].reshape(60, -1) / 255)
+    codes = [pca.transform(part["images"].reshape(len(part["images"]), -1) / 255).astype(np.float32) for part in parts]
+    expected = probes.scores(*(Coded(*pair) for pair in zip(codes, (part["labels"] for part in parts), strict=True)))
+    with Path("plots/codes.csv").open() as file:
+        table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
+    metrics = worlds.metrics()
+    for name in ("knn", "probe", "kmeans", "nmi"):
+        assert table[name] == metrics[name]
+        assert table[f"{name} of PCA"] == pytest.approx(expected[name], abs=0.03)
+    assert table["trust of tsne map"] == metrics["trust"]
+
+
+def test_the_gain_is_the_mean_over_images_of_the_difference_in_psnr(workspace, undrawn):
+    made = worlds.make(workspace({"embed": {"map": "none"}}), corruption="masking")
+    worlds.run()
+    clean = pixels()
+    noise = torch.Generator().manual_seed(0)
+    noisy = corruption.corrupt(torch.from_numpy(clean), "masking", 0.3, noise)
+    with torch.no_grad():
+        output = made(noisy)
+    gains = [
+        peak_signal_noise_ratio(a, c, data_range=1) - peak_signal_noise_ratio(a, b, data_range=1)
+        for a, b, c in zip(clean, noisy.numpy(), output.numpy(), strict=True)
+    ]
+    assert worlds.metrics()["gain_db"] == pytest.approx(np.mean(gains), rel=1e-5)
+    given = arrays.load(RECONSTRUCTIONS)[0]["given"]
+    assert np.mean((given == 0) & (clean > 0)) == pytest.approx(0.3, abs=0.03)
+
+
+def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, undrawn):
+    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    worlds.run()
+    found = worlds.metrics()
+    x = torch.from_numpy(pixels())
+    with torch.no_grad():
+        code = made.code(x, torch.Generator().manual_seed(0))
+        posterior = torch.distributions.Normal(code.mean, (code.log_var / 2).exp())
+        kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
+        bce = torch.nn.functional.binary_cross_entropy(made.decode(code.z), x, reduction="sum") / 40
+    assert found["kl"] == pytest.approx(kl.item(), rel=1e-4)
+    assert found["elbo"] == pytest.approx(-(bce + kl).item(), rel=1e-4)
+
+
+def test_anomalies_are_the_images_of_classes_that_are_not_normal(workspace, undrawn):
+    worlds.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
+    worlds.run()
+    part = arrays.load(TEST)[0]
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean((1, 2, 3))
+    expected = roc_auc_score(np.isin(part["labels"], [0, 3]), error)
+    assert worlds.metrics()["auroc"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_classes_are_averaged_apart(workspace, undrawn):
+    worlds.make(workspace({"embed": {"map": "none"}}))
+    worlds.run()
+    labels = arrays.load(TEST)[0]["labels"]
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
+    with Path("plots/per_class.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["class"] for row in found] == [f"class {number}" for number in range(4)]
+    for number, row in enumerate(found):
+        assert float(row["mse"]) == pytest.approx(error[labels == number].mean(), rel=1e-6)
+
+
+CODES = {"knn", "probe", "kmeans", "nmi"}
+EDGES = {  # what is special -> settings, what is absent for it
+    "black images": ({"constant": True}, {"probe", "kmeans", "nmi", "trust", "pca_ratio"}),
+    "one class": ({"classes": 1}, CODES),
+    "one normal class": ({"normal": (1,)}, CODES),
+    "two test images": ({"counts": (3, 2), "classes": 2}, {"knn", "trust"}),
+    "one test image": ({"counts": (2, 1), "classes": 2}, {"knn", "trust"}),
+    "seven test images": ({"counts": (60, 7)}, {"trust"}),
+    "one dimension": ({"latent_dim": 1}, set()),
+    "one dimension, sparse": ({"latent_dim": 1, "bottleneck": "top_k"}, {"hoyer"}),
+    "as many dimensions as pixels": ({"latent_dim": 64}, {"pca_ratio"}),
+    "more dimensions than pixels": ({"latent_dim": 100, "bottleneck": "relu"}, {"pca_ratio"}),
+    "two pixels high": ({"shape": (1, 2, 9)}, {"ssim"}),
+    "in colour": ({"shape": (3, 9, 6)}, set()),
+}
+
+
+PLAIN = {"one class", "two test images", "seven test images", "one dimension, sparse", "as many dimensions as pixels"}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_what_the_data_do_not_define_is_absent_and_the_rest_is_finite(edge, workspace, caplog, request):
+    if edge in PLAIN:  # nothing in it is new to the pictures
+        request.getfixturevalue("undrawn")
+    caplog.set_level("INFO")
+    settings, absent = EDGES[edge]
+    worlds.make(workspace(), **({"counts": (80, 40)} | settings))
+    worlds.run()
+    found = worlds.metrics()
+    sparse = settings.get("bottleneck") in ("relu", "top_k")
+    expected = (
+        {*EVERY} | ({"hoyer", "mean_active"} if sparse else set()) | ({"auroc"} if "normal" in settings else set())
+    )
+    assert set(found) == expected - absent
+    assert all(name in caplog.text for name in absent)
+    for path, content in worlds.outputs().items():
+        assert not path.endswith(".csv") or b"nan" not in content.lower(), path
+
+
+@pytest.mark.parametrize("bottleneck", ["linear", "relu", "gaussian"])
+def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request):
+    if bottleneck != "gaussian":
+        request.getfixturevalue("undrawn")
+    made = worlds.make(workspace(), bottleneck=bottleneck)
+    with torch.no_grad():
+        made.encoder[-1].weight.zero_()
+        made.encoder[-1].bias.zero_()
+    model.save(Path("data/model.safetensors"), made, {"corruption": None})
+    worlds.run()
+    found = worlds.metrics()
+    assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)
+    assert found.get("active_units", 0) == 0
+    assert found.get("mean_active", 0) == 0
+
+
+def documented(page=ROOT / "docs/metrics.md"):
+    """(first cells of the rows, file) of each table row in docs/metrics.md that names a file."""
+    for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `"):
+            yield cells[0].strip("` "), cells[1]
+
+
+def test_the_page_of_metrics_names_each_metric_once_in_the_order_of_the_file():
+    names = [name for name, file in documented() if file == "metrics/evaluate.json"]
+    added = [name for _, columns in OF_VARIANT.values() for name in columns]
+    assert names == EVERY + list(dict.fromkeys(added))
+    trained = [name for name, file in documented() if file == "metrics/train.json"]
+    assert trained == list(json.loads((ROOT / "metrics/train.json").read_text()))
+
+
+def test_the_page_of_metrics_names_the_columns_of_each_table(workspace, undrawn):
+    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    assert made.spec.bottleneck == "gaussian"
+    worlds.run()
+    lines = [line for line in (ROOT / "docs/metrics.md").read_text().splitlines() if line.startswith("| plots/")]
+    tables = {
+        file: re.findall("`(.*?)`", line.split("|")[2])
+        for line in lines
+        for file in re.findall(r"plots/\S+?\.csv", line)
+    }
+    for path in Path("plots").rglob("*.csv"):
+        assert path.read_text().splitlines()[0].split(",") == tables[path.as_posix()], path
+    assert (ROOT / "plots/loss.csv").read_text().splitlines()[0].split(",") == tables["plots/loss.csv"]

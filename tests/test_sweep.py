@@ -1,0 +1,312 @@
+"""tools.sweep: the grid and its names, what it refuses, and DVC's real queue with failures, kills and resumption.
+
+The queue is tried on a toy pipeline (a stage takes a tenth of a second) and once on the project's own, tiny.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from conftest import ROOT, TINY, merged, yaml
+from dvc.repo import Repo
+
+from stages.autoencoder.errors import UserError
+from tools import combinations, sweep
+from tools.experiments import Queue, git
+
+PARAMS = ROOT / "params.yaml"
+
+TOY = """\
+import json, os, pathlib, re, sys, time
+stage, marks = sys.argv[1], pathlib.Path(os.environ["TOY"])
+with (marks / "ran").open("a") as file:
+    text = pathlib.Path("params.yaml").read_text()
+    dim, seed = (int(re.search(rf"^{key}: (\\d+)", text, re.M)[1]) for key in ("latent_dim", "seed"))
+    file.write(f"{stage} {dim} {seed}\\n")
+if stage == "shared":
+    pathlib.Path("shared").write_text("x")
+else:
+    if dim == 7:
+        sys.exit("seven is unlucky")
+    if dim == 5 and not (marks / "tried").exists():
+        (marks / "tried").touch()
+        sys.exit("not at the first time")
+    while dim == 9 and not (marks / "go").exists():
+        time.sleep(0.1)
+    pathlib.Path("metrics").mkdir(exist_ok=True)
+    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"mse": 1 / 3 / dim + seed / 7}))
+"""
+TOY_DVC = """\
+stages:
+  shared: {cmd: python toy.py shared, deps: [toy.py], outs: [shared]}
+  train:
+    cmd: python toy.py train
+    deps: [toy.py, shared]
+    params: [latent_dim, seed]
+    metrics: [metrics/evaluate.json: {cache: false}]
+"""
+
+
+def run(*command: str, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(command, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=120)
+
+
+def commit(folder: Path) -> None:
+    for command in ("init -q -b main", "config user.name tester", "config user.email tester@example.org"):
+        run("git", *command.split(), cwd=folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", "start", cwd=folder)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A repository with the toy pipeline; its stages note in ../marks/ran what they run."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (tmp_path / "marks").mkdir()
+    (folder / "toy.py").write_text(TOY)
+    (folder / "dvc.yaml").write_text(TOY_DVC)
+    (folder / ".gitignore").write_text("/shared\n/reports/\n")
+    shutil.copy(PARAMS, folder)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
+    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc")
+    commit(folder)
+    return folder
+
+
+def shared_once() -> str:
+    """What the stage `shared` notes when it runs with the committed parameters."""
+    params = yaml.load(PARAMS.read_text())
+    return f"shared {params['latent_dim']} {params['seed']}"
+
+
+def ran(toy: Path) -> list[str]:
+    return sorted((toy.parent / "marks/ran").read_text().splitlines())
+
+
+def sweep_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tools.sweep", *arguments]
+
+
+def errors(folder: Path, name: str) -> dict[str, float]:
+    """{experiment: error} from the report's CSV, every digit."""
+    table = pd.read_csv(folder / "reports" / name / "runs.csv")
+    return dict(zip(table["experiment"], table["mse"], strict=True))
+
+
+def names(*texts: str) -> list[str]:
+    return [combination.name for combination in combinations.expand(texts, "s", PARAMS)]
+
+
+def test_choices_and_ranges_multiply_out_in_order():
+    assert names("latent_dim=2,4", "seed=range(0,2)") == [
+        "s-latent_dim-2-seed-0",
+        "s-latent_dim-2-seed-1",
+        "s-latent_dim-4-seed-0",
+        "s-latent_dim-4-seed-1",
+    ]
+
+
+def test_a_combination_given_twice_runs_once():
+    assert names("latent_dim=2,2") == ["s-latent_dim-2"]
+
+
+def test_lists_and_odd_signs_become_names_that_git_takes():
+    found = names("train.mlp.widths=[64,32],[16]", "download.mirror=null,'/a b'", "train.rate=1e-3")
+    assert found[1] == "s-train.mlp.widths-64_32-download.mirror-a_b-train.rate-0.001"
+    for name in found:
+        git("check-ref-format", f"refs/exps/{name}")
+
+
+def test_names_that_would_be_alike_differ():
+    assert len(set(names("download.mirror='a b','a_b','a/b'"))) == 3
+
+
+def test_a_combination_has_all_of_params_yaml_with_its_values():
+    (found,) = combinations.expand(["train.epochs=3", "latent_dim=5"], "s", PARAMS)
+    wanted = yaml.load(PARAMS.read_text())
+    wanted["train"]["epochs"], wanted["latent_dim"] = 3, 5
+    assert (found.params, found.overrides, found.problem) == (wanted, ("train.epochs=3", "latent_dim=5"), "")
+
+
+def test_an_invalid_value_spoils_its_combinations_only():
+    found = combinations.expand(["latent_dim=4,0"], "s", PARAMS)
+    assert [c.problem for c in found] == ["", f"{PARAMS}: latent_dim must be an integer >= 1 and <= 65536; got 0"]
+
+
+def test_a_rule_between_keys_is_checked_too():
+    (found,) = combinations.expand(["latent_dim=5000", "train.variant=undercomplete"], "s", PARAMS)
+    assert "latent_dim" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        (["train.epoch=3"], "did you mean train.epochs"),
+        (["latent_dim"], "latent_dim is not key=value"),
+        (["latent_dim=2,"], "latent_dim=2, is not key=value"),
+        (["+new=1"], "with a key of params.yaml"),
+        (["~seed"], "with a key of params.yaml"),
+        (["seed=1", "seed=2"], "seed is given 2 times"),
+        (["latent_dim=interval(1,2)"], "no list of values"),
+        (["latent_dim=glob(*)"], "no list of values"),
+    ],
+)
+def test_what_dvc_would_not_understand_is_refused_in_one_line(texts: list[str], complaint: str):
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        combinations.expand(texts, "s", PARAMS)
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "a..b", "a.", "a:b", "~"])
+def test_a_name_that_git_or_a_path_would_not_take_is_refused(name: str):
+    with pytest.raises(UserError, match="--name must be"):
+        combinations.expand(["seed=1"], name, PARAMS)
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC 3.67 with pygtrie 2.6
+def test_the_shared_stages_are_those_that_no_swept_key_reaches():
+    with Repo(ROOT) as repo:
+        assert sweep.shared_stages(repo, ["latent_dim", "seed"]) == ["check", "download", "split", "baseline"]
+        assert sweep.shared_stages(repo, ["split.seed"]) == ["check", "download"]
+        assert sweep.shared_stages(repo, ["download.dataset"]) == ["check"]
+        assert sweep.shared_stages(repo, ["threads"]) == ["check", "download", "split"]
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """The line with which tools.sweep refuses to start in a folder."""
+
+    def refused(folder: Path) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["sweep", "latent_dim=2"])
+        with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+            sweep.main()
+        return str(error.value)
+
+    return refused
+
+
+def test_changes_that_experiments_would_take_along_unsaid_are_refused(toy: Path, refusal: Callable[[Path], str]):
+    (toy / "params.yaml").write_text(PARAMS.read_text() + "# changed\n")
+    assert refusal(toy).startswith("params.yaml: changed since the last commit")
+
+
+def test_files_that_experiments_would_not_see_are_named(toy: Path, refusal: Callable[[Path], str]):
+    run("git", "rm", "-q", "--cached", "toy.py", cwd=toy)
+    run("git", "commit", "-qm", "without", cwd=toy)
+    assert refusal(toy).startswith("toy.py: not in git")
+
+
+def test_a_missing_git_identity_is_named(toy: Path, refusal: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch):
+    run("git", "config", "--unset", "user.email", cwd=toy)
+    for name, value in {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    assert refusal(toy) == "git does not know your email; git config --global user.email ..."
+
+
+def test_a_missing_commit_is_named(tmp_path: Path, refusal: Callable[[Path], str]):
+    run("git", "init", "-q", cwd=tmp_path)
+    assert refusal(tmp_path).startswith("no git commit here")
+
+
+def test_somebody_elses_queue_is_left_alone(toy: Path, refusal: Callable[[Path], str]):
+    run("dvc", "exp", "run", "--queue", "-n", "theirs", "-S", "seed=3", cwd=toy)
+    assert refusal(toy).startswith("the queue holds theirs, not of this sweep")
+
+
+def test_an_experiment_of_that_name_with_other_parameters_is_not_taken_for_ours(
+    toy: Path, refusal: Callable[[Path], str]
+):
+    head = run("git", "rev-parse", "HEAD", cwd=toy).stdout.strip()
+    run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/sweep-latent_dim-2", "HEAD", cwd=toy)
+    assert refusal(toy).startswith("experiment sweep-latent_dim-2 exists with other parameters")
+
+
+def test_one_that_fails_once_is_tried_again_and_one_that_fails_twice_is_reported(toy: Path):
+    marks = str(toy.parent / "marks")
+    command = sweep_command("latent_dim=5,7,0", "--jobs", "2", "--name", "s")
+    done = run(*command, cwd=toy, check=False, TOY=marks)
+    assert done.returncode == 1
+    assert done.stderr == "sweep s: 2 of 3 failed, for the reasons above\n"
+    assert "failed: s-latent_dim-7: seven is unlucky\n" in done.stdout
+    assert "failed: s-latent_dim-0: params.yaml: latent_dim must be an integer" in done.stdout
+    assert errors(toy, "s") == {"s-latent_dim-5": 1 / 3 / 5}
+    assert ran(toy) == [shared_once(), "train 5 0", "train 5 0", "train 7 0", "train 7 0"]
+    assert run("git", "status", "--porcelain", cwd=toy).stdout == "A  dvc.lock\n"  # of the shared stage
+    report = (toy / "reports/s/report.md").read_text()
+    assert "Left out, not finished: s-latent_dim-7 (failed)." in report
+
+
+def wait_for(happened, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
+def test_a_killed_worker_and_a_killed_sweep_cost_only_what_was_not_finished(toy: Path):
+    marks = toy.parent / "marks"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOY": str(marks)}
+    command = sweep_command("latent_dim=2,9,3", "--jobs", "1", "--name", "s")
+    begun = subprocess.Popen(
+        command, cwd=toy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: (marks / "ran").exists() and "train 9 0" in ran(toy))
+    begun.send_signal(signal.SIGTERM)
+    _, complaint = begun.communicate(timeout=30)
+    assert begun.returncode == 1
+    assert complaint.startswith("interrupted: 1 not yet started are out of the queue; 1 running will finish")
+    assert run("git", "status", "--porcelain", cwd=toy).stdout == "A  dvc.lock\n"  # of the shared stage
+
+    worker = next(
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if "queue-worker" in (p.info["cmdline"] or []) and p.cwd() == str(toy)
+    )
+    worker.kill()  # its experiment's process goes on without anybody to collect the result
+    (marks / "go").touch()
+    done = run(*command, cwd=toy, TOY=str(marks))
+    assert "1 of 3 were done before" in done.stdout
+    assert errors(toy, "s") == {f"s-latent_dim-{dim}": 1 / 3 / dim for dim in (2, 3, 9)}
+    assert [line for line in ran(toy) if line != "train 9 0"] == [shared_once(), "train 2 0", "train 3 0"]
+    with Repo(toy) as repo:
+        queue = Queue(repo, run("git", "rev-parse", "HEAD", cwd=toy).stdout.strip(), {})
+        assert (
+            list(queue.celery.iter_active()) == list(queue.celery.iter_queued()) == list(queue.celery.iter_done()) == []
+        )
+
+
+def test_a_real_sweep_on_digits_has_what_its_experiments_have(tmp_path: Path):
+    folder = tmp_path / "clone"
+    files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
+    for file in files:
+        if (ROOT / file).is_file() and not file.startswith(("metrics/", "plots/", "docs/")):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    (folder / "dvc.lock").unlink()
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(merged(yaml.load(PARAMS.read_text()), TINY), file)
+    commit(folder)
+    done = run(*sweep_command("latent_dim=4,0", "--jobs", "2", "--name", "tiny"), cwd=folder, check=False)
+    assert "failed: tiny-latent_dim-0: params.yaml: latent_dim must be an integer" in done.stdout, done.stderr
+    assert done.returncode == 1
+    head = run("git", "rev-parse", "HEAD", cwd=folder).stdout.strip()
+    of_experiment = f"refs/exps/{head[:2]}/{head[2:]}/tiny-latent_dim-4:metrics/evaluate.json"
+    metrics = json.loads(run("git", "show", of_experiment, cwd=folder).stdout)
+    assert errors(folder, "tiny") == {"tiny-latent_dim-4": metrics["mse"]}
+    assert {path.name for path in (folder / "reports/tiny").iterdir()} == {
+        *("report.md", "runs.csv", "means.csv", "error.png", "losses.png", "pictures.png")
+    }
