@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+import sys
 import tomllib
 
 import pytest
@@ -150,7 +151,13 @@ def test_requirements_are_pinned_exactly_with_a_reason_and_used():
         path.read_text() for folder in ("stages", "tools", "tests") for path in (ROOT / folder).rglob("*.py")
     )
     names = {"scikit-learn": "sklearn", "pillow": "PIL", "ruamel.yaml": "ruamel", "pyyaml": "yaml", "dvc": "dvc"}
-    names |= {"scikit-image": "skimage", "vl-convert-python": "vl_convert", "pytest": "pytest"}
+    names |= {
+        "hydra-core": "hydra",
+        "dvc-render": "dvc_render",
+        "scikit-image": "skimage",
+        "vl-convert-python": "vl_convert",
+        "pytest": "pytest",
+    }
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         if line.strip() and not line.startswith("#"):
             name, version, reason = re.fullmatch(r"([\w.-]+)==([\w.]+)\s+# (\w.+)", line).groups()
@@ -158,6 +165,18 @@ def test_requirements_are_pinned_exactly_with_a_reason_and_used():
             assert reason
             if name not in ("ruff", "pytest-xdist"):  # run by make, imported by nobody
                 assert re.search(rf"\b{names.get(name, name)}\b", code), f"{name} is never used"
+
+
+def test_every_package_that_the_code_imports_is_pinned():
+    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    names = {"sklearn": "scikit-learn", "PIL": "pillow", "ruamel": "ruamel.yaml", "yaml": "pyyaml"}
+    names |= {"skimage": "scikit-image", "vl_convert": "vl-convert-python"}
+    names |= {"hydra": "hydra-core", "dvc_render": "dvc-render"}
+    own = {"stages", "tools", "conftest", "worlds", "umap"}  # umap: an optional choice of embed.map
+    for path in [path for folder in ("stages", "tools", "tests") for path in (ROOT / folder).rglob("*.py")]:
+        for module in imports(path.relative_to(ROOT)):
+            top = module.partition(".")[0]
+            assert top in sys.stdlib_module_names | own or names.get(top, top) in pinned, (path, top)
 
 
 def test_readme_stage_table_is_dvc_yaml():

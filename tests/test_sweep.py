@@ -213,6 +213,8 @@ def test_a_missing_git_identity_is_named(toy: Path, refusal: Callable[[Path], st
     run("git", "config", "--unset", "user.email", cwd=toy)
     for name, value in {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}.items():
         monkeypatch.setenv(name, value)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.delenv(f"GIT_{who}_EMAIL", raising=False)
     assert refusal(toy) == "git does not know your email; git config --global user.email ..."
 
 

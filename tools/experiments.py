@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -32,6 +32,7 @@ from tools import ENVIRONMENT
 
 START_AGAIN = 15  # seconds that a worker gets to appear before others are started
 DOUBT = 3  # seconds after which an experiment that looks dead counts as dead
+SETTLE = 10  # seconds that a worker gets to end its last task
 STARTS = 4  # times that workers are started without one appearing
 
 
@@ -146,16 +147,19 @@ class Queue:
                 self.celery.remove([entry.stash_rev])
         return len(entries)
 
-    def forget(self, names: Iterable[str], kept: Iterable[str] = ()) -> None:
+    def forget(self, names: Collection[str], kept: Iterable[str] = ()) -> None:
         """Remove finished tasks called `names` from DVC's list, except the latest one of each of `kept`.
 
         Their results are in git and the cache; the list only makes `dvc exp show` wider.
         """
-        ours, last = set(names), {self.latest[name].stash_rev for name in kept if name in self.latest}
+        end = time.monotonic() + SETTLE
+        while time.monotonic() < end and any(name in names for name in self.look().running):
+            time.sleep(0.1)  # the result is there, the worker still tidies up
+        last = {self.latest[name].stash_rev for name in kept if name in self.latest}
         revs = [
             entry.stash_rev
             for entry, _ in self.celery.iter_done()
-            if entry.name in ours and entry.baseline_rev == self.baseline and entry.stash_rev not in last
+            if entry.name in names and entry.baseline_rev == self.baseline and entry.stash_rev not in last
         ]
         if revs:
             self.celery.remove(revs)

@@ -125,6 +125,8 @@ def _commit() -> str:
     except UserError:
         raise UserError("no git commit here to start experiments from; git add and git commit first") from None
     for key in ("name", "email"):
+        if all(os.environ.get(f"GIT_{who}_{key.upper()}") for who in ("AUTHOR", "COMMITTER")):
+            continue
         try:
             git("config", f"user.{key}")
         except UserError:

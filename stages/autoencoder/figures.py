@@ -36,6 +36,7 @@ STYLE = {
     "figure.constrained_layout.w_pad": 0.1,
 }
 DPI = 100  # a picture of 7 x 5 inches has 700 x 500 pixels
+PALETTE = 256  # colours in a file: a third of the bytes, for a change that no eye sees
 
 
 @contextmanager
@@ -50,7 +51,8 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
     packed = io.BytesIO()
-    Image.open(drawn).convert("RGB").save(packed, "png", optimize=True)  # no transparency, no text: a third less
+    picture = Image.open(drawn).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
+    picture.save(packed, "png", optimize=True)
     arrays.write(path, packed.getvalue())
 
 

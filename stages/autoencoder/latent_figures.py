@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from stages.autoencoder.figures import COLOURS, drawing
 
 MARKERS = "os^DvPX*<>"  # one for each ten classes, since the colours are ten
+TALL = 22  # classes in a column of the legend
 NAMED = 32  # bars that have their dimension's number below them
 
 
@@ -21,32 +23,35 @@ def save_map(
     Where all second coordinates are 0, the classes stand one above the other instead.
     """
     line = not points[:, 1].any()
+    x, y = points[:, 0], (labels if line else points[:, 1])
     size = float(np.clip(20_000 / len(points), 4, 30))  # the fewer the points, the larger
-    outline = [withStroke(linewidth=3, foreground="white")]
+    mixed = np.random.default_rng(0).permutation(len(points))  # else the last class would hide the others
     with drawing(path, 8, 6.5) as figure:
         axes = figure.subplots()
-        for number, name in enumerate(class_names):
-            x, y = points[labels == number].T
+        for group, marker in enumerate(MARKERS):
+            chosen = mixed[labels[mixed] // len(COLOURS) % len(MARKERS) == group]
+            colours = np.array(COLOURS)[labels[chosen] % len(COLOURS)]
             axes.scatter(
-                x,
-                np.full(len(x), number) if line else y,
-                s=size,
-                color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
-                alpha=0.3 if line else 0.85,
-                linewidths=0,
-                label=name,
+                x[chosen], y[chosen], s=size, c=colours, marker=marker, alpha=0.3 if line else 0.85, linewidths=0
             )
-            if len(x) and not line:
-                axes.text(np.median(x), np.median(y), name, weight="bold", ha="center", path_effects=outline)
         axes.set_title(title)
         axes.set_xlabel(f"first axis ({unit})")
         if line:
             axes.set(yticks=range(len(class_names)), yticklabels=class_names, ylabel="class")
             return
-        legend = axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
-        for handle in legend.legend_handles:
-            handle.set(sizes=[40], alpha=1)
+        for number in np.unique(labels):
+            place = np.median(points[labels == number], 0)
+            outline = [withStroke(linewidth=3, foreground="white")]
+            axes.text(*place, class_names[number], weight="bold", ha="center", path_effects=outline)
+        signs = [
+            Line2D(
+                [], [], linestyle="", color=COLOURS[i % len(COLOURS)], marker=MARKERS[i // len(COLOURS) % len(MARKERS)]
+            )
+            for i in range(len(class_names))
+        ]
+        columns = -(-len(class_names) // TALL)
+        legend = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "handletextpad": 0.1, "ncols": columns}
+        axes.legend(signs, class_names, title="class", **legend)
         axes.set_ylabel(f"second axis ({unit})")
         axes.set_aspect("equal", "datalim")
 
