@@ -126,6 +126,13 @@ def test_settings_that_make_no_sense_together_are_refused(workspace, changes, me
     assert message in refusal(workspace, changes)
 
 
+def test_a_map_whose_package_is_absent_is_refused(workspace, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert refusal(workspace, {"embed": {"map": "umap"}}).startswith(
+        "params.yaml: embed.map umap needs the package umap-learn"
+    )
+
+
 def test_an_absent_device_is_refused_as_a_command_is_in_one_line_with_status_1_and_nothing_written(workspace):
     import torch
 

@@ -158,7 +158,7 @@ def test_published_errors_are_marked_on_the_whole_of_mnist_only():
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        return np.asarray(image)
+        return np.asarray(image.convert("RGB"))
 
 
 def test_the_figure_has_means_band_runs_pca_and_published_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
