@@ -58,7 +58,7 @@ stages:
 
 def run(*command: str, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run(command, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=400)
 
 
 def commit(folder: Path) -> None:
@@ -251,7 +251,7 @@ def test_one_that_fails_once_is_tried_again_and_one_that_fails_twice_is_reported
     assert "Left out, not finished: s-latent_dim-7 (failed)." in report
 
 
-def wait_for(happened, seconds: float = 60):
+def wait_for(happened, seconds: float = 200):
     end = time.monotonic() + seconds
     while not (found := happened()):
         assert time.monotonic() < end, "waited in vain"
@@ -268,7 +268,7 @@ def test_a_killed_worker_and_a_killed_sweep_cost_only_what_was_not_finished(toy:
     )
     wait_for(lambda: (marks / "ran").exists() and "train 9 0" in ran(toy))
     begun.send_signal(signal.SIGTERM)
-    _, complaint = begun.communicate(timeout=30)
+    _, complaint = begun.communicate(timeout=120)
     assert begun.returncode == 1
     assert complaint.startswith("interrupted: 1 not yet started are out of the queue; 1 running will finish")
     assert run("git", "status", "--porcelain", cwd=toy).stdout == "A  dvc.lock\n"  # of the shared stage

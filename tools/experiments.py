@@ -49,8 +49,9 @@ class State:
 
 
 def git(*arguments: str) -> str:
-    """What a git command prints. Raises UserError with the last line of its complaint."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    """What a git command prints. Raises UserError with the last line of its complaint. Ctrl-C does not reach it."""
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UserError(f"git {arguments[0]}: {complaint[-1]}")
@@ -60,7 +61,7 @@ def git(*arguments: str) -> str:
 class Queue:
     """The queue of one DVC repository, for experiments on top of the commit `baseline`."""
 
-    def __init__(self, repo: Repo, baseline: str, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+    def __init__(self, repo: Repo, baseline: str, environment: Mapping[str, str]) -> None:
         self.repo, self.baseline, self.environment = repo, baseline, environment
         self.celery = repo.experiments.celery_queue
         self.latest: dict[str, QueueEntry] = {}  # the last entry seen of each name, for its log
@@ -121,6 +122,7 @@ class Queue:
                 stdout=output,
                 stderr=output,
                 check=False,
+                start_new_session=True,  # Ctrl-C is for the sweep, which ends the workers in its own way
             )
             output.seek(0)
             if done.returncode:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import filelock
@@ -44,7 +44,7 @@ def main() -> None:
     failed: dict[str, str] = {}
     try:
         if good:
-            failed = _run(Repo(), head, good, environment, options)
+            failed = _run(head, good, environment, options)
         if len(failed) < len(good):
             report.make(options.name, head, {combination.name for combination in good})
     except DvcException as error:
@@ -135,40 +135,48 @@ def _commit() -> str:
 
 
 def _run(
-    repo: Repo, head: str, grid: Sequence[Combination], environment: dict[str, str], options: argparse.Namespace
+    head: str, grid: Sequence[Combination], environment: dict[str, str], options: argparse.Namespace
 ) -> dict[str, str]:
     """Run what is missing of the grid; {name: reason} of what failed. Leaves the queue sound however it ends."""
-    lock = filelock.FileLock(Path(repo.tmp_dir) / "sweep.lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise UserError("another sweep runs in this checkout; let it finish or stop it") from None
     names = [combination.name for combination in grid]
-    with lock, repo, Stop() as stop:
+    with Repo() as repo, _alone(repo), Stop() as stop:
         queue = Queue(repo, head, environment)
         _check_workspace(repo)
         _check_queue(queue, grid)
-        if not all(name in queue.look() for name in names):
+        state = queue.look()
+        if not all(name in state for name in names):
             _run_shared(repo, [text.partition("=")[0] for text in grid[0].overrides], environment, stop)
         try:
             failed = _supervise(queue, grid, options, stop)
         except KeyboardInterrupt:
-            waiting, running = queue.withdraw(names), [name for name in queue.look().running if name in names]
-            queue.dismiss()
-            rest = (
-                f"; {len(running)} running will finish (dvc queue kill {' '.join(running)} interrupts them)"
-                if running
-                else ""
-            )
-            raise UserError(
-                f"interrupted: {waiting} not yet started are out of the queue{rest}; the same command goes on"
-            ) from None
+            raise UserError(_interrupt(queue, names)) from None
         except BaseException:
             queue.withdraw(names)
             raise
         queue.forget(names, kept=failed)
         queue.dismiss()
     return failed
+
+
+def _alone(repo: Repo) -> filelock.BaseFileLock:
+    """The lock that only one sweep in a checkout can have. Raises UserError where another one has it."""
+    lock = filelock.FileLock(Path(repo.tmp_dir) / "sweep.lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise UserError("another sweep runs in this checkout; let it finish or stop it") from None
+    return lock
+
+
+def _interrupt(queue: Queue, names: Sequence[str]) -> str:
+    """Take what was not started out of the queue and let the workers end; says what is left."""
+    withdrawn = queue.withdraw(names)
+    running = [name for name in queue.look().running if name in names]
+    queue.dismiss()
+    told = f"interrupted: {withdrawn} not yet started are out of the queue"
+    if running:
+        told += f"; {len(running)} running will finish (dvc queue kill {' '.join(running)} interrupts them)"
+    return f"{told}; the same command goes on"
 
 
 def _check_workspace(repo: Repo) -> None:
@@ -300,7 +308,7 @@ def _reason(queue: Queue, name: str) -> str:
     return before_dvc[-1].strip() if before_dvc else lines[-1].strip()
 
 
-def _show_log(lines) -> None:
+def _show_log(lines: Iterable[str]) -> None:
     for line in list(lines)[-LOG_LINES:]:
         print(f"    {line.rstrip()}", flush=True)
 
