@@ -129,6 +129,17 @@ def test_lists_and_odd_signs_become_names_that_git_takes():
         git("check-ref-format", f"refs/exps/{name}")
 
 
+def test_names_too_long_for_a_file_leave_out_what_all_experiments_share():
+    assert names("train.mlp.widths=[512]", "seed=0,1") == [
+        "s-train.mlp.widths-512-seed-0",
+        "s-train.mlp.widths-512-seed-1",
+    ]
+    widths = f"train.mlp.widths=[{','.join(['512'] * 16)}]"
+    assert names(widths, f"train.conv.widths=[{','.join(['256'] * 16)}]", "seed=0,1") == ["s-seed-0", "s-seed-1"]
+    with pytest.raises(UserError, match=r"at most 150 characters; got \d+ in s-train\.mlp"):
+        names(f"{widths},[{','.join(['512'] * 32)}]", f"train.conv.widths=[{','.join(['256'] * 16)}],[1]")
+
+
 def test_names_that_would_be_alike_differ():
     assert len(set(names("download.mirror='a b','a_b','a/b'"))) == 3
 

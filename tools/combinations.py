@@ -24,6 +24,8 @@ from stages.autoencoder.params import reading, schema
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*")  # no part of it may trouble git or a path
 
+LONGEST = 150  # characters of a name: git makes a file of it, with an ending of its own, and 255 is the limit
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -75,8 +77,20 @@ def _brief(error: Exception) -> str:
 
 
 def _names(prefix: str, grid: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """A readable name for each combination: sweep-latent_dim-4-seed-1. Alike ones are told apart by a number."""
+    """A readable name for each combination: sweep-latent_dim-4-seed-1. Alike ones are told apart by a number.
+
+    Where one would be longer than LONGEST, keys with the same value everywhere are left out of all of them.
+    Raises UserError where that does not help.
+    """
     names = {overrides: "-".join([prefix, *map(_readable, overrides)]) for overrides in grid}
+    if max(map(len, names.values())) > LONGEST:
+        same = set.intersection(*map(set, grid))
+        names = {key: "-".join([prefix, *(_readable(part) for part in key if part not in same)]) for key in grid}
+    if len(longest := max(names.values(), key=len)) > LONGEST:
+        raise UserError(
+            f"names of experiments must have at most {LONGEST} characters; got {len(longest)} in {longest[:40]}...;"
+            " vary fewer keys at once"
+        )
     seen: Counter[str] = Counter()
     for overrides, name in names.items():
         seen[name] += 1
