@@ -73,6 +73,13 @@ def test_every_variant_learns(settings, digits, variant):
     assert history[-1].train < 0.8 * history[0].train
 
 
+def test_nearly_every_unit_of_a_top_k_code_is_chosen_for_some_image(settings, digits):
+    sparse = {"penalty": "top_k", "weight": 0.0, "k": 10}
+    training = trained(settings(variant="sparse", latent_dim=200, sparse=sparse, mlp={"widths": []}), digits)
+    codes = training.model.eval().encode(torch.from_numpy(digits).float() / 255)
+    assert (codes != 0).any(0).sum() >= 180
+
+
 def test_the_objective_is_the_sum_of_its_terms(settings, digits):
     images = torch.from_numpy(digits[:32]).float() / 255
     for variant, loss in (("sparse", "mse"), ("variational", "bce")):

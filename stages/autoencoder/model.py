@@ -45,6 +45,8 @@ class Autoencoder(nn.Module):
         self.spec = spec
         outputs = spec.latent_dim * (2 if spec.bottleneck == "gaussian" else 1)
         self.encoder = networks.encoder(spec.shape, spec.channels, spec.widths, outputs)
+        if spec.bottleneck == "top_k":  # on one scale, each unit has its turn; without it nine in ten are never chosen
+            self.encoder.append(nn.BatchNorm1d(outputs, affine=False))
         self.decoder = networks.decoder(spec.shape, spec.channels, spec.widths, spec.latent_dim)
 
     def code(self, images: Tensor, generator: torch.Generator | None = None) -> Code:
