@@ -18,6 +18,7 @@ PORTABLE = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions, and the matrix products of networks.Dense
     "MKL_CBWR": "COMPATIBLE",  # torch's other matrix products; its AVX2 differs between Intel and AMD
     "OPENBLAS_CORETYPE": "Haswell",  # products and eigenvalues of NumPy, SciPy and scikit-learn
+    "OPENBLAS_NUM_THREADS": "1",  # it starts no more threads than there are cores: two would be one on one core
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # NumPy's exp, log and sums
     "OMP_DYNAMIC": "FALSE",  # where a sum is cut depends on the number of threads
     "MKL_DYNAMIC": "FALSE",
@@ -27,7 +28,7 @@ PORTABLE = {
 # and two runs that share the cores slow each other tenfold or worse. OMP_WAIT_POLICY, where you set it, wins:
 # active is faster on an idle machine, passive where cores are shared. No result depends on it.
 PATIENCE = {"GOMP_SPINCOUNT": "1000"}
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class NumericsParams(Section):

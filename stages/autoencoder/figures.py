@@ -45,7 +45,9 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
 
     Without date and software version: the same figure gives the same bytes.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # what a matplotlibrc among the user's files says is no input
+        mpl.rcParams.update(STYLE)
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
         drawn = io.BytesIO()
