@@ -3,7 +3,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install repro test check format clean
+.PHONY: help install repro test check verify format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,13 @@ repro: install ## the whole pipeline: dvc repro
 test: install ## the tests
 	python -m pytest -n 2
 
-check: install ## what CI runs: format, lint, tests
+check: install ## format, lint, tests; CI runs this, then verify
 	ruff format --check .
 	ruff check .
 	python -m pytest -n 2
+
+verify: install ## whether a clone of the commit gives the committed results
+	python -m tools.verify
 
 format: install ## format the code, complete dvc.yaml and the schema
 	ruff format .

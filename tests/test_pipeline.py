@@ -12,6 +12,13 @@ import pytest
 from conftest import ROOT, TINY, merged, yaml
 
 BEHIND_TRAIN = {"train", "reconstruct", "embed", "evaluate"}
+ELSEWHERE = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "TZ": "Pacific/Chatham",
+    "PYTHONHASHSEED": "7",
+}
 
 
 @pytest.fixture
@@ -38,14 +45,14 @@ def commit(folder):
     run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "state")
 
 
-def run(folder, *command, status=0):
+def run(folder, *command, status=0, **changes):
     """Run a command in the clone, with this Python's folder first on PATH as in an activated environment."""
     bin_folder = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     environment |= {
         f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=folder, env=environment | changes, capture_output=True, text=True)
     assert (ended.returncode == 0) == (status == 0), ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
@@ -64,9 +71,11 @@ def outs(folder):
     }
 
 
-def test_repro_runs_everything_then_nothing_and_a_new_latent_dim_repeats_only_what_it_must(clone):
+def test_repro_runs_everything_then_nothing_and_a_new_latent_dim_repeats_only_what_it_must(clone, finished):
     stages = set(yaml.load((clone / "dvc.yaml").read_text())["stages"])
-    assert ran(run(clone, "dvc", "repro")) == stages
+    assert ran(run(clone, "dvc", "repro", **ELSEWHERE)) == stages
+    # made at another path, in this process: neither that nor locale, time zone and hash seed reach an output
+    assert outs(clone) == outs(finished)
     untracked = run(clone, "git", "ls-files", "--others", "--exclude-standard").split()
     assert untracked == []
     commit(clone)

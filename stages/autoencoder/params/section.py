@@ -26,6 +26,6 @@ Device = Annotated[
 ]
 Numerics = Annotated[
     Literal["portable", "fast"],
-    Field(description="portable: the same bytes on every x86-64 CPU; fast: this machine's full speed"),
+    Field(description="portable: the same bytes on x86-64 CPUs with AVX2 and FMA; fast: this machine's full speed"),
 ]
 Threads = Annotated[int, Field(ge=1, le=256, description="CPU threads; another number gives other bytes")]
