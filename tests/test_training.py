@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,6 +192,15 @@ def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, params, 
     assert "goes on after epoch 2" in caplog.text
     assert [path.read_bytes() for path in [*outputs, *sorted(train_stage.EPOCHS.iterdir())]] == expected
     assert not train_stage.UNFINISHED.exists()
+
+
+def test_a_progress_bar_changes_no_output(copy, finished, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    before = Path("data/model.safetensors").stat().st_mtime_ns
+    train_stage.main()
+    assert Path("data/model.safetensors").stat().st_mtime_ns != before
+    for path in ("data/model.safetensors", "plots/loss.csv", "plots/training.png", "metrics/train.json"):
+        assert (copy / path).read_bytes() == (finished / path).read_bytes(), path
 
 
 def test_the_state_of_another_training_is_not_taken_up(copy, monkeypatch, caplog):

@@ -1,0 +1,32 @@
+"""The pins of stages/__init__.py: what may not reach a number."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PRODUCTS = """
+import os, sys
+os.sched_setaffinity(0, set(map(int, sys.argv[1:])))
+import stages
+import hashlib
+import numpy as np
+images = np.random.default_rng(0).standard_normal((600, 300)).astype(np.float32)
+spread = images.T @ images
+axes = np.linalg.eigh(spread)[1]
+print(hashlib.sha256(spread.tobytes() + axes.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind a process to cores")
+def test_the_number_of_cores_does_not_reach_principal_axes():
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == 1:
+        pytest.skip("needs two cores")
+    found = {
+        subprocess.check_output([sys.executable, "-c", PRODUCTS, *map(str, some)], cwd=ROOT)
+        for some in (cores[:1], cores)
+    }
+    assert len(found) == 1
