@@ -3,7 +3,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install repro test check verify format clean
+.PHONY: help install repro test check verify audit format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: install ## format, lint, tests; CI runs this, then verify
 verify: install ## whether a clone of the commit gives the committed results
 	python -m tools.verify
 
+audit: install ## known vulnerabilities of the installed packages; needs a network
+	@python -m tools.audit
+
 format: install ## format the code, complete dvc.yaml and the schema
 	ruff format .
 	ruff check --fix .
@@ -37,5 +40,6 @@ format: install ## format the code, complete dvc.yaml and the schema
 	python -m tools.schema
 
 clean: ## remove what can be made again, except .venv and DVC's cache
-	rm -rf .pytest_cache .ruff_cache dvc_plots reports data/unfinished.safetensors
+	rm -rf .audit .pytest_cache .ruff_cache dvc_plots reports data/unfinished.safetensors
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find data metrics plots -name '.*.part' -delete 2>/dev/null || true

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from stages.autoencoder import arrays
+from stages.autoencoder import arrays, parts
 from stages.autoencoder.errors import UserError, run
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.params.split import Split, SplitParams
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = read(SplitParams).split
-    raw, about = arrays.load(RAW, "images", "labels")
-    parts = split(raw["labels"], about["published_test"], params, about["class_names"])
+    raw, about = parts.read(RAW, "images", "labels")
+    indices = split(raw["labels"], about["published_test"], params, about["class_names"])
     described = {"class_names": about["class_names"], "normal_classes": params.normal_classes}
-    for name, index in parts.items():
+    for name, index in indices.items():
         part = {"images": raw["images"][index], "labels": raw["labels"][index], "index": index}
         arrays.save(SPLIT / f"{name}.safetensors", part, described)
-    log.info("split: %s", ", ".join(f"{len(index)} {name}" for name, index in parts.items()))
+    log.info("split: %s", ", ".join(f"{len(index)} {name}" for name, index in indices.items()))
 
 
 def split(labels: np.ndarray, published_test: int, params: Split, class_names: list[str]) -> dict[str, np.ndarray]:

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages.autoencoder import arrays, checkpoint, devices, images, inference, model, pictures, variants
-from stages.autoencoder.errors import run
+from stages.autoencoder import arrays, checkpoint, devices, images, inference, model, parts, pictures, variants
+from stages.autoencoder.errors import UserError, run
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import Row, Training
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = read(TrainParams)
-    train, valid = (arrays.load(path, "images")[0]["images"] for path in (TRAIN, VALID))
+    train, valid = (parts.read(path, "images")[0]["images"] for path in (TRAIN, VALID))
     training = prepare(params, train, valid)
     mark = checkpoint.fingerprint(params.model_dump_json(), [TRAIN, VALID])
     watched = images.spread(valid, WATCHED)
@@ -82,6 +82,10 @@ def prepare(params: TrainParams, train: np.ndarray, valid: np.ndarray) -> Traini
         bottleneck=variants.bottleneck(settings),
         k=settings.sparse.k if variants.bottleneck(settings) == "top_k" else 0,
     )
+    try:
+        model.outline(spec)
+    except ValueError as error:
+        raise UserError(f"params.yaml: {error}; lower train.{settings.architecture} or latent_dim") from None
     device = devices.prepare(params.device, params.numerics)
     torch.manual_seed(params.seed)  # the initial weights; all later chance has its own generator
     parts = map(torch.from_numpy, (train, valid))

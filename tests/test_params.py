@@ -1,6 +1,7 @@
 """params.yaml: what is refused, and in which words."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_a_missing_key_is_asked_for(workspace):
         ("seed:\t1\n\tx: 2\n", "params.yaml: line 1, column 6 is not valid YAML; found character"),
         ("a: !!python/object/apply:os.system [echo]\n", "params.yaml: line 1, column 4 is not valid YAML; could not"),
         ("a: [" * 5000, "params.yaml: is not valid YAML; RecursionError"),
+        ("!" * 60_000, "params.yaml: line 1, column 1 is not valid YAML; could not determine a constructor"),
+        (
+            "latent_dim: 0x" + "f" * 5000,
+            "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got a number of",
+        ),
+        ("x" * 60_000 + ": 1", "params.yaml: device is missing"),
+        ("latent_dim: &a [*a]", "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got [[[[...]]]]"),
     ],
 )
 def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message):
@@ -87,6 +95,16 @@ def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message
         check.main()
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_value_that_doubles_with_each_alias_is_not_written_out(workspace):
+    """`billion laughs`: 2 ** 40 leaves for whoever follows every alias."""
+    laughs = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 41))
+    path = workspace() / "params.yaml"
+    path.write_text(laughs + path.read_text().replace("latent_dim: 4 ", "latent_dim: *a40 #"))
+    with pytest.raises(UserError, match=r"latent_dim must be an integer >= 1 and <= 65536; got \[\[\[\[\.\.\.\], "):
+        check.main()
 
 
 def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
@@ -94,8 +112,8 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
     path.write_bytes(b"seed: \xff\n")
     with pytest.raises(UserError, match="must be UTF-8 text"):
         check.main()
-    path.write_bytes(b"#" * 2_000_000)
-    with pytest.raises(UserError, match="must be smaller than 1000000 bytes; got 2000000"):
+    os.truncate(path, 100_000_000)
+    with pytest.raises(UserError, match="must be smaller than 65536 bytes; got 100000000"):
         check.main()
     path.unlink()
     with pytest.raises(UserError, match="run from the top of the checkout"):

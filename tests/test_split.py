@@ -114,10 +114,12 @@ def test_missing_and_damaged_arrays_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"a.safetensors: not found; run dvc repro"):
         arrays.load(path)
     arrays.save(path, {"a": np.arange(3)})
-    with pytest.raises(UserError, match=r"a.safetensors: is no whole safetensors file .*does not contain tensor b"):
+    with pytest.raises(
+        UserError, match=r"a.safetensors: must be a whole safetensors file with b; .*does not contain tensor b"
+    ):
         arrays.load(path, "b")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"a.safetensors: is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"a.safetensors: must be a whole safetensors file with arrays; "):
         arrays.load(path)
 
 

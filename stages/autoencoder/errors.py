@@ -12,7 +12,8 @@ class UserError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage's main as a command: log lines on stderr, a user's mistake as one line, exit status 1.
 
-    An OSError (full disk, folder not writable, file missing) is a user's matter too: it names its path.
+    An OSError (full disk, folder not writable, file missing) is a user's matter too: it names its path. So is
+    memory that does not suffice.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -22,5 +23,8 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "it did not"
+        sys.exit(f"memory: must suffice for data and network; {reason}; make one of them smaller")
     except KeyboardInterrupt:
         sys.exit("interrupted; run again to go on")

@@ -19,6 +19,7 @@ INK, FAINT = "#222222", "#d9d9d9"
 STYLE = {
     "font.size": 11,
     "text.color": INK,
+    "text.parse_math": False,  # a class may be called $x$
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,

@@ -15,7 +15,7 @@ import numpy as np
 from stages.autoencoder.errors import UserError
 
 CODES = {"uint8": 0x08, "int32": 0x0C}
-LARGEST = 256 * 2**20  # bytes unpacked; five times the largest published file (60,000 x 28 x 28)
+LARGEST = 64 * 2**20  # bytes unpacked; the largest published file has 45 MiB (60,000 x 28 x 28)
 PIECE = 2**20  # bytes unpacked at a time
 AGAIN = "delete it and run download again"
 

@@ -1,13 +1,12 @@
 """One autoencoder for all variants, and its file: weights and, in the metadata, all that rebuilds it."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -15,18 +14,36 @@ from stages.autoencoder import arrays, networks
 from stages.autoencoder.errors import UserError
 
 FORMAT = 1  # of the model file; raised when an older file can no longer be read
+LARGEST = 2**28  # weights of a network: 1 GiB in its file, four times that while it is trained
+Size = Annotated[int, Field(ge=1, le=65536)]
 
 
 @dataclass(frozen=True)
 class Spec:
     """What decides the shape of an autoencoder's weights and the meaning of its code."""
 
-    shape: networks.Shape  # channels, height, width of an image
-    latent_dim: int
-    channels: Sequence[int]  # of the convolutions; none in an mlp
-    widths: Sequence[int]  # of the hidden dense layers
+    shape: tuple[Size, Size, Size]  # channels, height, width of an image
+    latent_dim: Size
+    channels: Annotated[tuple[Size, ...], Field(max_length=8)]  # of the convolutions; none in an mlp
+    widths: Annotated[tuple[Size, ...], Field(max_length=16)]  # of the hidden dense layers
     bottleneck: Literal["linear", "relu", "top_k", "gaussian"]
-    k: int = 0  # codes kept by top_k
+    k: Annotated[int, Field(ge=0, le=65536)] = 0  # codes kept by top_k, at most latent_dim
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What a denoising model was trained to undo (see corruption.py)."""
+
+    corruption: Literal["gaussian", "salt_and_pepper", "masking"]
+    level: Annotated[float, Field(ge=0, le=10)]
+
+
+@dataclass(frozen=True)
+class Description:
+    """The part of a model file's description that decides what is computed."""
+
+    spec: Spec
+    corruption: Corruption | None
 
 
 class Code(NamedTuple):
@@ -96,19 +113,54 @@ def save(path: Path, model: Autoencoder, about: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[Autoencoder, dict[str, Any]]:
     """The model in a file, ready to use (eval mode), and its description.
 
-    Raises UserError where the file is absent, damaged or of another format.
+    The file may come from anybody: what it asks for is looked at before memory is taken for it.
+    Raises UserError where it is absent, damaged, of another format, or no model of this project.
     """
+    weights, about = arrays.load(path, framework="pt", device=str(device))
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path}: model format must be {FORMAT}; got {str(about.get('format'))[:60]}; train it again")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            about = json.loads((file.metadata() or {})["json"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about["format"] != FORMAT:
-            raise UserError(f"{path}: model format must be {FORMAT}; got {about['format']}; train it again")
-        spec = {key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()}
-        model = Autoencoder(Spec(**spec)).to(device)
-        model.load_state_dict(weights)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run dvc repro, which trains it") from None
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: is no whole model file of this project; {error}") from None
+        told = json.dumps({key: about.get(key) for key in ("spec", "corruption")})
+        spec = TypeAdapter(Description).validate_json(told, strict=True).spec
+        model = outline(spec)
+        _check(weights, model.state_dict(), spec)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: must be a model of this project; {_brief(error)}; train it again") from None
+    model = model.to_empty(device=device)
+    model.load_state_dict(weights)
     return model.eval(), about
+
+
+def _brief(error: Exception) -> str:
+    """One line; of pydantic's many the first mistake, with its place."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def outline(spec: Spec) -> Autoencoder:
+    """The autoencoder of a spec on torch's device `meta`: shapes without memory. Raises ValueError above LARGEST."""
+    with torch.device("meta"):
+        model = Autoencoder(spec)
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
+    if count > LARGEST:
+        raise ValueError(f"a network may have {LARGEST:,} weights, this one has {count:,}")
+    return model
+
+
+def _check(found: dict[str, Tensor], wanted: dict[str, Tensor], spec: Spec) -> None:
+    """Raises ValueError where the weights in a file are not those of the spec, or are no numbers."""
+    if spec.bottleneck == "top_k" and not 1 <= spec.k <= spec.latent_dim:
+        raise ValueError(f"spec.k must be in 1..{spec.latent_dim}; got {spec.k}")
+    if found.keys() != wanted.keys():
+        differ = sorted(found.keys() ^ wanted.keys())[0][:60]
+        raise ValueError(f"its weights must be those of its spec; {differ!r} is not")
+    for name, tensor in found.items():
+        want = wanted[name]
+        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+            raise ValueError(
+                f"{name} must be {want.dtype} {tuple(want.shape)}; got {tensor.dtype} {tuple(tensor.shape)}"
+            )
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} must hold finite numbers")

@@ -1,6 +1,7 @@
 """params.yaml -> the part of it that one stage reads, checked; every mistake is one line."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from stages.autoencoder.errors import UserError
 
 PARAMS = Path("params.yaml")
-LARGEST = 1_000_000  # bytes: a parameter file above this is a mistake, and parsing it would take minutes
+LARGEST = 65_536  # bytes, twenty times the committed file: a larger one is a mistake, and slow to parse
 View = TypeVar("View", bound=BaseModel)
 
 
@@ -38,9 +39,13 @@ def validate(view: type[View], found: dict[str, Any], path: Path) -> View:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML 1.2 file, by the parser that DVC uses. Raises UserError, also for a key given twice."""
     try:
-        if path.stat().st_size > LARGEST:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path}: must be a file; got a folder, a pipe or a device")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
             raise UserError(f"{path}: must be smaller than {LARGEST} bytes; got {path.stat().st_size}")
-        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        found = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found in {Path.cwd()}; run from the top of the checkout") from None
     except UnicodeDecodeError as error:
@@ -49,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or type(error).__name__
-        raise UserError(f"{path}:{place} is not valid YAML; {str(problem).splitlines()[0]}") from None
+        raise UserError(f"{path}:{place} is not valid YAML; {_cut(str(problem), 200)}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: must be a mapping of keys to values; got {_shown(found)}")
     return found
@@ -59,6 +64,7 @@ def _line(error: Any, schema: dict[str, Any]) -> str:
     """One pydantic error as one line, its rule taken from the JSON Schema of the field."""
     location = error["loc"]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    name = _cut(name, 80)
     if error["type"] == "extra_forbidden":
         known = sorted(_at(schema, location[:-1]).get("properties", {}))
         parent = name.rpartition(".")[0]
@@ -102,5 +108,17 @@ def _rule(node: dict[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """The value as Python writes it, in 60 characters: of a long or deep one the beginning, and no more is built."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother = 3, 60, 60
+    shown.maxlist = shown.maxdict = shown.maxset = 20
+    try:
+        return _cut(shown.repr(value), 60)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _cut(text: str, length: int) -> str:
+    """One printable line of at most so many characters."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[: length + 1])
+    return text if len(text) <= length else text[: length - 3] + "..."
