@@ -1,0 +1,163 @@
+"""`python -m tools.benchmark`: training speed beside other programs and beside the limit of the machine.
+
+Needs requirements-benchmark.txt. Every trial is a process of its own (peers.py), the programs take turns, and
+medians count. Run it on an idle machine. Writes docs/performance/training.{csv,md} and docs/images/speed.png.
+All processes get OMP_WAIT_POLICY=active: nothing else is to use the cores.
+Options: --mirror (address or folder of MNIST's files), --repeat, --only NETWORK.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from ruamel.yaml import YAML
+
+from stages.autoencoder import arrays, figures
+from stages.autoencoder.errors import UserError, run
+from tools import ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE, NOTES, CHART = (
+    Path("docs/performance/training.csv"),
+    Path("docs/performance/training.md"),
+    Path("docs/images/speed.png"),
+)
+TRIALS = {  # network: epochs, and who trains it
+    "small": (3, ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")),
+    "conv": (1, ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")),
+    "deep": (3, ("ours fp32", "ours bf16")),
+}
+TITLES = {"small": "mlp 784-512-16", "conv": "conv 16-32-64, 256, 16", "deep": "mlp 784-1000-500-250-30"}
+BUSY = 10  # per cent of the cores in use above which times would mean little
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--mirror", help="address or folder of MNIST's files, tried before torchvision's mirrors")
+    options.add_argument("--repeat", type=int, default=3, help="trials of each program")
+    options.add_argument("--only", choices=TRIALS, action="append", help="this network alone")
+    given = options.parse_args()
+    if missing := [name for name in ("pythae", "pytorch_lightning") if not find_spec(name)]:
+        raise UserError(f"benchmark: {missing[0]} is missing; pip install -r requirements-benchmark.txt")
+    if (busy := psutil.cpu_percent(2)) > BUSY:
+        print(f"benchmark: {busy:.0f} % of the cores are in use: times will mean little", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fast(folder)
+        python(
+            "from tools import peers; from pathlib import Path; import sys;"
+            "peers.prepare(Path('.'), sys.argv[1] or None)",
+            given.mirror or "",
+            folder=folder,
+        )
+        trials = pd.DataFrame(measured(folder, given.only or list(TRIALS), given.repeat))
+    table = summary(trials)
+    arrays.write(TABLE, table.to_csv(index=False).encode())
+    arrays.write(NOTES, (markdown(table) + "\n").encode())
+    save_chart(CHART, table)
+    print(markdown(table))
+
+
+def fast(folder: Path) -> None:
+    """params.yaml in `folder` as it is here, but `numerics: fast` and no augmentation."""
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["numerics"] = "fast"
+    params["train"]["augment"]["max_images"] = 0
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+
+
+def python(code: str, *arguments: str, folder: Path) -> str:
+    """What Python code prints, run in `folder` with the project on its path. `stages` is imported first."""
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "active"}
+    command = [sys.executable, "-c", f"import stages; {code}", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"benchmark: {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return done.stdout
+
+
+def measured(folder: Path, networks: list[str], repeat: int) -> Iterator[dict]:
+    """A row for each trial: network, program, precision and what peers.py prints. The programs take turns."""
+    code = "import sys; from tools import peers; peers.main(*sys.argv[1:])"
+    for turn in range(repeat):
+        for network in networks:
+            epochs, programs = TRIALS[network]
+            for program in programs:
+                name, precision = program.split()
+                printed = python(code, name, network, precision, str(epochs), ".", folder=folder)
+                found = json.loads(printed.strip().splitlines()[-1])
+                print(f"{turn + 1}/{repeat} {network} {program}: {found['seconds']:.1f} s", file=sys.stderr)
+                yield {"network": network, "program": name, "precision": precision, **found}
+
+
+def summary(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for each network and program, medians: images per second, ratios, share of the limit, error, memory.
+
+    ratio: our fp32 throughput over that of the row. limit: images per second at the best rate of any product.
+    """
+    rows = []
+    for (network, program, precision), group in trials.groupby(["network", "program", "precision"], sort=False):
+        speed = float((group["images"] / group["seconds"]).median())
+        row = {"network": network, "program": program, "precision": precision, "speed": speed}
+        if program == "ours":
+            best = [max(max(rate[3:]) for rate in rates) for rates in group["rates"]]
+            row |= {"gflops": np.median(best), "limit": 1e9 * np.median(best) / group["operations"].iloc[0]}
+            row["share"] = row["speed"] / row["limit"]
+        rows.append({**row, "mse": group["mse"].median(), "memory": group["memory"].median(), "trials": len(group)})
+    table = pd.DataFrame(rows)
+    ours = table[(table["program"] == "ours") & (table["precision"] == "fp32")].set_index("network")["speed"]
+    table.insert(4, "ratio", ours[table["network"]].to_numpy() / table["speed"])
+    return table
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as it stands in docs/performance.md."""
+    shown = pd.DataFrame(
+        {
+            "network": table["network"].map(TITLES),
+            "program": table["program"] + " " + table["precision"],
+            "images/s": table["speed"].map("{:,.0f}".format),
+            "ours fp32 is faster by": table["ratio"].map("{:.2f}".format),
+            "limit, images/s": [f"{v:,.0f}" if v == v else "" for v in table["limit"]],
+            "share of the limit": [f"{v:.0%}" if v == v else "" for v in table["share"]],
+            "test MSE": table["mse"].map("{:.5f}".format),
+            "peak memory, MiB": table["memory"].map("{:,.0f}".format),
+        }
+    )
+    return shown.to_markdown(index=False, disable_numparse=True)
+
+
+def save_chart(path: Path, table: pd.DataFrame) -> None:
+    """Bars of images per second for each network, the limit of ours as a line."""
+    networks = list(dict.fromkeys(table["network"]))
+    with figures.drawing(path, 9, 1.2 + 0.45 * len(table)) as figure:
+        heights = [len(table[table["network"] == name]) for name in networks]
+        panels = figure.subplots(len(networks), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, network in zip(panels, networks, strict=True):
+            rows = table[table["network"] == network]
+            labels = rows["program"] + " " + rows["precision"]
+            colours = [figures.COLOURS[0] if name == "ours" else figures.COLOURS[1] for name in rows["program"]]
+            bars = axes.barh(labels, rows["speed"], color=colours, height=0.7)
+            axes.bar_label(bars, [f"{value:,.0f}" for value in rows["speed"]], padding=3)
+            for place, limit in enumerate(rows["limit"]):
+                if limit == limit:
+                    axes.plot([limit, limit], [place - 0.4, place + 0.4], color=figures.INK, linewidth=2)
+            axes.invert_yaxis()
+            axes.set_title(TITLES[network])
+            axes.margins(x=0.12)
+            axes.tick_params("y", length=0)
+        panels[-1].set_xlabel("training images per second; black: the limit")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,192 @@
+"""One training of one autoencoder by one program: `python -m tools.peers PROGRAM NETWORK PRECISION EPOCHS FOLDER`.
+
+A process of its own for tools.benchmark. All programs are handed the same module (ours, batch normalisation
+and all) with the same weights, the first 54,000 images of MNIST and a batch size of 128. Prints a line of JSON:
+seconds of the training alone, images, MSE per pixel on the test images, peak memory of the process in MiB;
+from ours also the operations for an image and the rates of products in this process (limit.py).
+FOLDER: what `prepare` has filled.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from stages.autoencoder import arrays, inference
+from stages.autoencoder.model import Autoencoder, Spec
+from stages.autoencoder.params.reading import read
+from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.training import Training
+from tools import limit
+
+TRAIN, BATCH, RATE = 54_000, 128, 1e-3  # RATE: of the peers, the default of torch's Adam
+ARRAYS = "mnist.safetensors"  # in FOLDER
+SHAPE = (1, 28, 28)
+NETWORKS = {  # and our peak rate: one-cycle AdamW takes a larger one than the peers' Adam
+    "small": (Spec(SHAPE, 16, (), (512,), "linear"), 0.01),
+    "conv": (Spec(SHAPE, 16, (16, 32, 64), (256,), "linear"), 0.03),
+    "deep": (Spec(SHAPE, 30, (), (1000, 500, 250), "linear"), 0.01),
+}
+Fit = Callable[[], None]
+
+
+def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+    """This project's loop as `numerics: fast` has it; its validation on the remaining 6,000 images is included."""
+    settings = read(TrainParams).train.model_copy(
+        update={"epochs": epochs, "batch_size": BATCH, "rate": rate, "precision": precision}
+    )
+    parts = map(torch.from_numpy, (images[:TRAIN], images[TRAIN:60_000]))
+    training = Training(model, *parts, settings, 0, torch.device("cpu"))
+
+    def fit() -> None:
+        list(training.epochs())
+        model.load_state_dict(training.best)
+
+    return fit
+
+
+def textbook(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+    """The loop of most tutorials: torchvision's dataset, ToTensor, DataLoader, Adam."""
+    from stages.autoencoder.torchvision_import import datasets
+
+    from torchvision.transforms import ToTensor  # isort: skip - needs the line above beside a CPU-only torch
+
+    dataset = Subset(datasets.MNIST(str(folder), train=True, transform=ToTensor()), range(TRAIN))
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), RATE)
+
+    def fit() -> None:
+        model.train()
+        for _ in range(epochs):
+            for x, _ in loader:
+                loss = F.mse_loss(model(x), x)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    return fit
+
+
+def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+    """pythae's BaseTrainer and AE around our encoder and decoder, images as float in memory."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import AE, AEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model.encoder
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            return ModelOutput(embedding=self.net(x))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model.decoder
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.net(z).sigmoid())
+
+    peer = AE(AEConfig(input_dim=SHAPE, latent_dim=model.spec.latent_dim), Encoder(), Decoder())
+    dataset = BaseDataset(floats(images[:TRAIN]), torch.zeros(TRAIN))
+    config = BaseTrainerConfig(
+        output_dir=str(folder / "pythae"),
+        per_device_train_batch_size=BATCH,
+        num_epochs=epochs,
+        learning_rate=RATE,
+        no_cuda=True,
+    )
+    return BaseTrainer(peer, dataset, training_config=config).train
+
+
+def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+    """pytorch-lightning's Trainer, no logger, bar or checkpoints; a TensorDataset of floats in memory."""
+    from stages.autoencoder import torchvision_import  # noqa: F401 - torchmetrics imports torchvision
+
+    import pytorch_lightning  # isort: skip
+
+    class Module(pytorch_lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+            return F.mse_loss(self.model(batch[0]), batch[0])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), RATE)
+
+    trainer = pytorch_lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(TensorDataset(floats(images[:TRAIN])), batch_size=BATCH, shuffle=True)
+    return lambda: trainer.fit(Module(), loader)
+
+
+PROGRAMS = {"ours": ours, "textbook": textbook, "pythae": pythae, "lightning": lightning}
+
+
+def floats(images: np.ndarray) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return torch.from_numpy(images).float() / 255
+
+
+def prepare(folder: Path, mirror: str | None) -> None:
+    """Fetch MNIST into `folder`, as our array file and as torchvision's dataset wants it."""
+    from stages.autoencoder import datasets
+    from stages.autoencoder import torchvision_import  # noqa: F401
+
+    from torchvision.datasets.utils import extract_archive  # isort: skip
+
+    raw = folder / "MNIST/raw"
+    dataset = datasets.load("mnist", raw, mirror)
+    for packed in sorted((raw / "mnist").glob("*.gz")):
+        extract_archive(packed, raw)
+    arrays.save(folder / ARRAYS, {"images": dataset.images})
+
+
+def main(program: str, network: str, precision: str, epochs: str, folder: str) -> None:
+    spec, rate = NETWORKS[network]
+    torch.manual_seed(0)
+    model = Autoencoder(spec)
+    images = arrays.load(Path(folder) / ARRAYS)[0]["images"]
+    fit = PROGRAMS[program](model, images, Path(folder), int(epochs), rate, precision)
+    import torch._dynamo  # noqa: F401 - torch's optimizers import it when first built, some programs while timed
+
+    start = time.perf_counter()
+    fit()
+    found = {"seconds": time.perf_counter() - start, "images": TRAIN * int(epochs)}
+    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["mse"] = float(np.mean(list(errors(model.eval(), images[60_000:]))))
+    if program == "ours":
+        found["operations"] = limit.operations(model, BATCH)
+        found["rates"] = list(limit.rates(model, BATCH, precision))
+    print(json.dumps(found))
+
+
+def errors(model: nn.Module, test: np.ndarray) -> Iterator[float]:
+    """MSE of each batch of test images."""
+    for part in np.array_split(test, 20):
+        output = inference.apply(model, part, torch.device("cpu"))
+        yield float(np.square(output - part / np.float32(255), dtype=np.float64).mean())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
