@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # torch's optimizers import it when first built: here, and not while a program is timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from stages.autoencoder import arrays, inference
+from stages.autoencoder import arrays, datasets, inference, torchvision_import
 from stages.autoencoder.model import Autoencoder, Spec
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.params.train import TrainParams
@@ -55,11 +56,9 @@ def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate
 
 def textbook(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
     """The loop of most tutorials: torchvision's dataset, ToTensor, DataLoader, Adam."""
-    from stages.autoencoder.torchvision_import import datasets
+    from torchvision.transforms import ToTensor
 
-    from torchvision.transforms import ToTensor  # isort: skip - needs the line above beside a CPU-only torch
-
-    dataset = Subset(datasets.MNIST(str(folder), train=True, transform=ToTensor()), range(TRAIN))
+    dataset = Subset(torchvision_import.datasets.MNIST(str(folder), train=True, transform=ToTensor()), range(TRAIN))
     loader = DataLoader(dataset, batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
 
@@ -113,9 +112,7 @@ def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, ra
 
 def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
     """pytorch-lightning's Trainer, no logger, bar or checkpoints; a TensorDataset of floats in memory."""
-    from stages.autoencoder import torchvision_import  # noqa: F401 - torchmetrics imports torchvision
-
-    import pytorch_lightning  # isort: skip
+    import pytorch_lightning
 
     class Module(pytorch_lightning.LightningModule):
         def __init__(self) -> None:
@@ -150,10 +147,7 @@ def floats(images: np.ndarray) -> Tensor:
 
 def prepare(folder: Path, mirror: str | None) -> None:
     """Fetch MNIST into `folder`, as our array file and as torchvision's dataset wants it."""
-    from stages.autoencoder import datasets
-    from stages.autoencoder import torchvision_import  # noqa: F401
-
-    from torchvision.datasets.utils import extract_archive  # isort: skip
+    from torchvision.datasets.utils import extract_archive
 
     raw = folder / "MNIST/raw"
     dataset = datasets.load("mnist", raw, mirror)
@@ -168,8 +162,6 @@ def main(program: str, network: str, precision: str, epochs: str, folder: str) -
     model = Autoencoder(spec)
     images = arrays.load(Path(folder) / ARRAYS)[0]["images"]
     fit = PROGRAMS[program](model, images, Path(folder), int(epochs), rate, precision)
-    import torch._dynamo  # noqa: F401 - torch's optimizers import it when first built, some programs while timed
-
     start = time.perf_counter()
     fit()
     found = {"seconds": time.perf_counter() - start, "images": TRAIN * int(epochs)}
