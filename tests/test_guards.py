@@ -168,10 +168,11 @@ def test_requirements_are_pinned_exactly_with_a_reason_and_used():
 
 
 def test_every_package_that_the_code_imports_is_pinned():
-    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    listed = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-benchmark.txt"))
+    pinned = set(re.findall(r"^([\w.-]+)==", listed, re.MULTILINE))
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "ruamel": "ruamel.yaml", "yaml": "pyyaml"}
     names |= {"skimage": "scikit-image", "vl_convert": "vl-convert-python"}
-    names |= {"hydra": "hydra-core", "dvc_render": "dvc-render"}
+    names |= {"hydra": "hydra-core", "dvc_render": "dvc-render", "pytorch_lightning": "pytorch-lightning"}
     own = {"stages", "tools", "conftest", "worlds", "umap"}  # umap: an optional choice of embed.map
     for path in [path for folder in ("stages", "tools", "tests") for path in (ROOT / folder).rglob("*.py")]:
         for module in imports(path.relative_to(ROOT)):

@@ -43,7 +43,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--mirror", help="address or folder of MNIST's files, tried before torchvision's mirrors")
     options.add_argument("--repeat", type=int, default=3, help="trials of each program")
-    options.add_argument("--only", choices=TRIALS, action="append", help="this network alone")
+    options.add_argument("--only", choices=TRIALS, action="append", help="this network alone; the table's other rows stay")
     given = options.parse_args()
     if missing := [name for name in ("pythae", "pytorch_lightning") if not find_spec(name)]:
         raise UserError(f"benchmark: {missing[0]} is missing; pip install -r requirements-benchmark.txt")
@@ -60,6 +60,10 @@ def main() -> None:
         )
         trials = pd.DataFrame(measured(folder, given.only or list(TRIALS), given.repeat))
     table = summary(trials)
+    if given.only and TABLE.exists():  # the other networks keep their rows
+        kept = pd.read_csv(TABLE)
+        table = pd.concat([kept[~kept["network"].isin(given.only)], table])
+        table = table.sort_values("network", key=lambda names: names.map(list(TRIALS).index), kind="stable")
     arrays.write(TABLE, table.to_csv(index=False).encode())
     arrays.write(NOTES, (markdown(table) + "\n").encode())
     save_chart(CHART, table)

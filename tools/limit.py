@@ -60,7 +60,7 @@ def products(x: Tensor, w: Tensor, g: Tensor) -> dict[str, tuple[Callable[[], Te
         view, kernel, grad = x.t()[None], w[:, :, None], g.t()[None]
         mask = [of_input, not of_input, False]
         arguments = ([0], [1], [0], [1], False, [0], 1, mask)
-        return lambda: torch.ops.aten.convolution_backward(grad, view, kernel, *arguments)
+        return lambda: torch.ops.aten.convolution_backward(grad, view, kernel, *arguments)[0 if of_input else 1]
 
     linear = (lambda: F.linear(x, w), lambda: g @ w, lambda: g.t() @ x)
     convolution = (lambda: F.conv1d(x.t()[None], w[:, :, None]), gradient(True), gradient(False))

@@ -1,0 +1,69 @@
+"""Speed: what counts as the limit, and what no stage spends time on. Times themselves: docs/performance.md."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+
+from stages import evaluate
+from stages.autoencoder import scores
+from stages.autoencoder.model import Autoencoder, Spec
+from tools import limit
+
+
+@pytest.mark.parametrize("widths", [(512,), (100, 50)])
+def test_operations_of_a_step_are_those_counted_by_hand(widths):
+    """Each product three times, forward, for the input, for the weights; nobody asks for the images' gradient."""
+    model = Autoencoder(Spec((1, 28, 28), 16, (), widths, "linear"))
+    sizes = (784, *widths, 16, *reversed(widths), 784)
+    products = [2 * a * b for a, b in pairwise(sizes)]
+    assert limit.operations(model, 8) == 3 * sum(products) - products[0]
+
+
+def test_products_of_both_libraries_are_the_same_numbers():
+    x, w, g = torch.rand(8, 5), torch.rand(3, 5), torch.rand(8, 3)
+    expected = (x @ w.t(), g @ w, g.t() @ x)
+    for forward, data, weights in limit.products(x, w, g).values():
+        for product, wanted in zip((forward, data, weights), expected, strict=True):
+            found = product().squeeze()  # of a convolution, the images are the last axis
+            torch.testing.assert_close(found if found.shape == wanted.shape else found.t(), wanted)
+
+
+def test_training_imports_neither_a_compiler_nor_what_other_stages_need():
+    """torch's compiler takes as long to import as torch, and use_deterministic_algorithms imports it."""
+    code = """
+import sys
+from stages import reconstruct, train
+from stages.autoencoder import devices
+devices.prepare("cpu", "portable")
+print(*{"torch._inductor", "torchvision", "pandas", "sklearn", "scipy", "matplotlib", "umap"} & set(sys.modules))
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split() == []
+
+
+def test_scores_in_parts_are_those_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    output, clean = rng.random((10, 1, 8, 8), np.float32), rng.integers(0, 256, (10, 1, 8, 8), np.uint8)
+    whole = scores.mse_per_image(output, clean / np.float32(255))
+    monkeypatch.setattr(evaluate, "HELD", 3)
+    assert np.array_equal(evaluate.in_parts(scores.mse_per_image, output, clean), whole)
+
+
+def test_a_ratio_is_our_speed_over_that_of_the_row():
+    from tools.benchmark import summary
+
+    rows = [("ours", s, [[16, 512, "linear", 9.0, 1.0, 2.0]]) for s in (1.0, 2.0, 9.0)] + [("textbook", 4.0, None)]
+    trials = pd.DataFrame(
+        {"network": "small", "program": name, "precision": "fp32", "seconds": seconds, "images": 100}
+        | {"memory": 1.0, "mse": 0.1, "operations": 1e8, "rates": rates}
+        for name, seconds, rates in rows
+    )
+    table = summary(trials).set_index("program")
+    assert table["speed"].to_dict() == {"ours": 50, "textbook": 25}
+    assert table["ratio"].to_dict() == {"ours": 1, "textbook": 2}
+    assert table.loc["ours", "limit"] == 90  # 9 GFLOP/s over 0.1 GFLOP an image
