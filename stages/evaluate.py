@@ -6,7 +6,7 @@ columns of `dvc exp show`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ RECONSTRUCTIONS, EMBEDDINGS = Path("data/reconstructions.safetensors"), Path("da
 METRICS, PICTURES = Path("metrics/evaluate.json"), Path("plots/evaluate")
 PER_CLASS, CODES = Path("plots/per_class.csv"), Path("plots/codes.csv")
 WORST = 12  # images shown
+HELD = 4096  # images held as float at a time
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     classes = np.array(about["class_names"])[test["labels"]]
     anomalous = ~np.isin(test["labels"], about["normal_classes"] or test["labels"])
 
-    errors = of_images(found["output"], test["images"] / np.float32(255))
+    errors = of_images(found["output"], test["images"])
     pca_mse = float(pca["mse"][min(latent_dim, len(pca["mse"])) - 1])
     of_codes = probes.scores(Coded(codes["train"], train["labels"]), Coded(codes["test"], test["labels"]))
     of_pca = probes.scores(*(Coded(project(part["images"], pca, latent_dim), part["labels"]) for part in (train, test)))
@@ -69,18 +70,30 @@ def mean(values: np.ndarray) -> float:
 
 def project(images: np.ndarray, pca: Mapping[str, np.ndarray], latent_dim: int) -> np.ndarray:
     """PCA codes, float32 (N, latent_dim), of images uint8 (N, C, H, W); of fewer dimensions where PCA has fewer."""
-    return (pixels(images) - pca["mean"]) @ pca["components"][:latent_dim].T
+    parts_of = (images[first : first + HELD] for first in range(0, len(images), HELD))
+    return np.concatenate([(pixels(part) - pca["mean"]) @ pca["components"][:latent_dim].T for part in parts_of])
 
 
 def of_images(output: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
-    """mse, psnr and, where it is defined, ssim of each image, float64 (N,)."""
-    mse = scores.mse_per_image(output, clean)
+    """mse, psnr and, where it is defined, ssim of each image, float64 (N,).
+
+    output: float32 (N, C, H, W); clean: the same images as uint8.
+    """
+    mse = in_parts(scores.mse_per_image, output, clean)
     errors = {"mse": mse, "psnr": scores.psnr_per_image(mse)}
     try:
-        errors["ssim"] = scores.ssim_per_image(output, clean)
+        errors["ssim"] = in_parts(scores.ssim_per_image, output, clean)
     except Undefined as reason:
         log.info("no ssim: %s", reason)
     return errors
+
+
+def in_parts(
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray], output: np.ndarray, clean: np.ndarray
+) -> np.ndarray:
+    """The score (N,) of images float (N, C, H, W) beside uint8 ones, of which few are held as float at a time."""
+    starts = range(0, len(clean), HELD)
+    return np.concatenate([score(output[i : i + HELD], clean[i : i + HELD] / np.float32(255)) for i in starts])
 
 
 def of_variant(
@@ -89,7 +102,7 @@ def of_variant(
     """The scores of denoising, variational and sparse autoencoders, as far as this is one."""
     metrics: dict[str, float] = {}
     if "given" in found:
-        noisy, output = (scores.mse_per_image(found[name], test / np.float32(255)) for name in ("given", "denoised"))
+        noisy, output = (in_parts(scores.mse_per_image, found[name], test) for name in ("given", "denoised"))
         metrics["gain_db"] = mean(scores.psnr_per_image(output) - scores.psnr_per_image(noisy))
     if bottleneck == "gaussian":
         metrics |= {"elbo": -mean(found["sampled_bce"]) - mean(found["kl"]), "kl": mean(found["kl"])}

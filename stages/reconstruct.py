@@ -49,10 +49,13 @@ def decoded(
     autoencoder: model.Autoencoder, codes: np.ndarray, test: np.ndarray, device: torch.device
 ) -> dict[str, np.ndarray]:
     """output, from codes (N, D), and its bce against the test images, uint8 (N, C, H, W)."""
-    logits = torch.from_numpy(inference.apply(autoencoder.decoder, codes, device))
-    parts_of = zip(logits.split(inference.BATCH), torch.from_numpy(test).split(inference.BATCH), strict=True)
-    bce = torch.cat([binary_cross_entropy(given, target.float() / 255) for given, target in parts_of])
-    return {"output": logits.sigmoid().numpy(), "bce": bce.numpy()}
+    output, bce = np.empty(test.shape, np.float32), np.empty(len(test), np.float32)
+    for first in range(0, len(test), inference.BATCH):
+        part = slice(first, first + inference.BATCH)
+        logits = torch.from_numpy(inference.apply(autoencoder.decoder, codes[part], device))
+        output[part] = logits.sigmoid()
+        bce[part] = binary_cross_entropy(logits, torch.from_numpy(test[part]).float() / 255)
+    return {"output": output, "bce": bce}
 
 
 def denoised(

@@ -6,6 +6,8 @@ validation images reconstructed; plots/training.png, a film strip of them; metri
 An interrupted training goes on from its last finished epoch, kept in data/unfinished.safetensors.
 """
 
+import csv
+import io
 import logging
 import math
 import shutil
@@ -15,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -129,7 +130,9 @@ def save(params: TrainParams, training: Training) -> None:
         "valid": best.valid,
     }
     model.save(MODEL, training.model, about)
-    arrays.write(LOSS, pd.DataFrame(training.history).to_csv(index=False).encode())
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([Row._fields, *training.history])
+    arrays.write(LOSS, table.getvalue().encode())
     arrays.write_json(METRICS, {"best_epoch": best.epoch, "valid": best.valid})
 
 

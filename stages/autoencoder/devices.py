@@ -16,7 +16,8 @@ def prepare(device: str, numerics: str) -> torch.device:
     Raises UserError for a device that is named and absent.
     """
     portable = numerics == "portable"
-    torch.use_deterministic_algorithms(portable)
+    # not use_deterministic_algorithms, which imports torch's compiler first: 1.7 s of every stage
+    torch.set_deterministic_debug_mode("error" if portable else "default")
     # filling memory that is about to be overwritten costs a tenth of the time and changes no result
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not portable
