@@ -43,7 +43,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--mirror", help="address or folder of MNIST's files, tried before torchvision's mirrors")
     options.add_argument("--repeat", type=int, default=3, help="trials of each program")
-    options.add_argument("--only", choices=TRIALS, action="append", help="this network alone; the table's other rows stay")
+    options.add_argument("--only", choices=TRIALS, action="append", help="this network; the other rows stay")
     given = options.parse_args()
     if missing := [name for name in ("pythae", "pytorch_lightning") if not find_spec(name)]:
         raise UserError(f"benchmark: {missing[0]} is missing; pip install -r requirements-benchmark.txt")
