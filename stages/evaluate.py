@@ -41,11 +41,13 @@ def main() -> None:
 
     errors = of_images(found["output"], test["images"])
     pca_mse = float(pca["mse"][min(latent_dim, len(pca["mse"])) - 1])
+    blind = np.broadcast_to(pca["mean"].reshape(test["images"].shape[1:]), test["images"].shape)  # no component
+    spread = mean(in_parts(scores.mse_per_image, blind, test["images"]))
     of_codes = probes.scores(Coded(codes["train"], train["labels"]), Coded(codes["test"], test["labels"]))
     of_pca = probes.scores(*(Coded(project(part["images"], pca, latent_dim), part["labels"]) for part in (train, test)))
 
     metrics = {name: mean(values) for name, values in errors.items()}
-    offer(metrics, "pca_ratio", scores.ratio, metrics["mse"], pca_mse)
+    offer(metrics, "pca_ratio", scores.ratio, metrics["mse"], pca_mse, spread)
     metrics |= of_codes
     offer(metrics, "trust", trust_of_map, embedding)
     metrics |= {"per_image": metrics["mse"] * test["images"][0].size, "bce": mean(found["bce"]), "pca_mse": pca_mse}

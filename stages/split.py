@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = read(SplitParams).split
-    raw, about = parts.read(RAW, "images", "labels")
-    indices = split(raw["labels"], about["published_test"], params, about["class_names"])
+    raw, about = parts.in_file_order(RAW, "images", "labels")
+    indices = split(raw["labels"], about.get("published_test", 0), params, about["class_names"])
     described = {"class_names": about["class_names"], "normal_classes": params.normal_classes}
     for name, index in indices.items():
         part = {"images": raw["images"][index], "labels": raw["labels"][index], "index": index}

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = read(TrainParams)
-    train, valid = (parts.read(path, "images")[0]["images"] for path in (TRAIN, VALID))
+    train, valid = (parts.in_file_order(path, "images")[0]["images"] for path in (TRAIN, VALID))
     training = prepare(params, train, valid)
     mark = checkpoint.fingerprint(params.model_dump_json(), [TRAIN, VALID])
     watched = images.spread(valid, WATCHED)

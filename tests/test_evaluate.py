@@ -18,7 +18,7 @@ from stages.autoencoder import arrays, corruption, latent_figures, model, pictur
 from stages.autoencoder.probes import Coded
 
 TEST, RECONSTRUCTIONS = Path("data/split/test.safetensors"), Path("data/reconstructions.safetensors")
-EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
+EVERY = worlds.EVERY
 OF_VARIANT = {
     "undercomplete": ({}, []),
     "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
@@ -167,7 +167,7 @@ def test_classes_are_averaged_apart(workspace, undrawn):
 
 CODES = {"knn", "probe", "kmeans", "nmi"}
 EDGES = {  # what is special -> settings, what is absent for it
-    "black images": ({"constant": True}, {"probe", "kmeans", "nmi", "trust", "pca_ratio"}),
+    "black images": ({"constant": True}, {"knn", "probe", "kmeans", "nmi", "trust", "pca_ratio"}),
     "one class": ({"classes": 1}, CODES),
     "one normal class": ({"normal": (1,)}, CODES),
     "two test images": ({"counts": (3, 2), "classes": 2}, {"knn", "trust"}),

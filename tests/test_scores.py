@@ -175,15 +175,23 @@ def test_images_of_classes_that_the_training_part_lacks_are_left_out(rng):
     assert probes.scores(train, strangers) == probes.scores(train, test)
 
 
+def last_bits():
+    """Codes of one image as a network gives them at different places of a batch, and two classes."""
+    codes = np.full((50, 3), 0.7, np.float32)
+    codes[::3, 0] = np.nextafter(np.float32(0.7), np.float32(1))
+    return codes, np.arange(50) % 2
+
+
 @pytest.mark.parametrize(
     ("train", "absent"),
     [
-        (Coded(np.zeros((50, 3), np.float32), np.arange(50) % 2), {"probe", "kmeans", "nmi"}),
+        (Coded(np.zeros((50, 3), np.float32), np.arange(50) % 2), {"knn", "probe", "kmeans", "nmi"}),
+        (Coded(*last_bits()), {"knn", "probe", "kmeans", "nmi"}),
         (Coded(np.ones((50, 3), np.float32), np.zeros(50, int)), {"knn", "probe", "kmeans", "nmi"}),
         (Coded(np.arange(4, dtype=np.float32)[:, None], np.arange(4) % 2), {"knn"}),
         (Coded(np.arange(2, dtype=np.float32)[:, None], np.array([0, 1])), {"knn"}),
     ],
-    ids=["codes alike", "one class", "four images", "two images"],
+    ids=["codes alike", "codes alike but for their last bits", "one class", "four images", "two images"],
 )
 def test_what_codes_do_not_define_is_left_out_with_a_reason(train, absent, caplog):
     caplog.set_level("INFO")
@@ -262,6 +270,7 @@ def test_pca_of_images_that_are_all_alike_has_no_error_and_no_warning():
 
 
 def test_the_ratio_to_a_pca_without_loss_is_undefined():
-    assert scores.ratio(0.02, 0.04) == 0.5
-    with pytest.raises(Undefined):
-        scores.ratio(0.02, 0.0)
+    assert scores.ratio(0.02, 0.04, 0.06) == 0.5
+    for nothing in (0.0, 3e-8):  # the second: what rounding leaves of 0.06 in float32
+        with pytest.raises(Undefined):
+            scores.ratio(0.02, nothing, 0.06)

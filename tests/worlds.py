@@ -11,6 +11,7 @@ from stages.autoencoder import arrays, model
 
 APPLIED = ("baseline", "reconstruct", "embed", "evaluate")
 SHAPE = (1, 8, 8)
+EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
 
 
 def make(

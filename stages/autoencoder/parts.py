@@ -19,14 +19,14 @@ FORMS = {"images": (np.uint8, 4), "labels": (np.int64, 1), "index": (np.int64, 1
 def load(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The named arrays of a part, each in the ascending order of its `index`, and the part's description.
 
-    Raises UserError as `read` does.
+    Raises UserError as `in_file_order` does.
     """
-    found, about = read(path, *names, "index")
+    found, about = in_file_order(path, *names, "index")
     order = np.argsort(found["index"], kind="stable")
     return {name: found[name][order] for name in names}, about
 
 
-def read(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def in_file_order(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The named arrays in the order of the file, and its description.
 
     images: uint8 (N, C, H, W); labels: int64 (N,), each an index into class_names; index: int64 (N,).
@@ -55,10 +55,11 @@ def _fault(found: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str | N
         return "class_names must be a list of printable texts"
     if "labels" in found and not 0 <= found["labels"].min() <= found["labels"].max() < len(class_names):
         return f"labels must be in 0..{len(class_names) - 1}; got {found['labels'].min()}..{found['labels'].max()}"
-    normal = about.get("normal_classes", [])
+    # data/raw tells published_test, a part normal_classes
+    normal = about.get("normal_classes", [] if "published_test" in about else None)
     if not isinstance(normal, list) or not all(type(number) is int for number in normal):
         return "normal_classes must be a list of class numbers"
-    test = about.get("published_test", 0)
+    test = about.get("published_test", 0 if "normal_classes" in about else None)
     if type(test) is not int or not 0 <= test < min(counts.values()):
         return f"published_test must be a number of images below {min(counts.values())}"
     return None

@@ -24,6 +24,7 @@ from stages.autoencoder.undefined import Undefined, offer
 NEIGHBOURS = 5
 STARTS = 10  # of k-means; the best by inertia is taken
 TOLERANCE, STEPS = 1e-3, 300  # of the probe's L-BFGS: on 54,000 codes of 1,000 dimensions it takes seconds
+ROUNDING = 1e-6  # of the largest entry: what float32 leaves
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +50,7 @@ def scores(train: Coded, test: Coded) -> dict[str, float]:
 def knn(train: Coded, test: Coded) -> float:
     """Share of test images whose class the majority of the 5 nearest training codes has (Euclidean)."""
     _need_classes(train, test)
+    _need_spread(train.codes)
     if len(train.codes) < NEIGHBOURS:
         raise Undefined(f"k-NN needs {NEIGHBOURS} training images, there are {len(train.codes)}")
     return float(KNeighborsClassifier(NEIGHBOURS).fit(*train).score(*test))
@@ -61,10 +63,8 @@ def probe(train: Coded, test: Coded) -> float:
     the penalty and the tolerance one meaning. Stopped after 300 steps of L-BFGS.
     """
     _need_classes(train, test)
+    scale = _need_spread(train.codes)
     mean = train.codes.mean(0, dtype=np.float64)
-    scale = (train.codes - mean).std()
-    if not scale > 0:
-        raise Undefined("all codes of the training part are alike")
     model = LogisticRegression(tol=TOLERANCE, max_iter=STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -80,6 +80,7 @@ def clustering(train: Coded, test: Coded) -> tuple[float, float]:
     As many clusters as the training part has classes, found in its codes; each test code goes to the nearest.
     """
     classes = _need_classes(train, test)
+    _need_spread(train.codes)
     model = KMeans(classes, n_init=STARTS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -108,3 +109,14 @@ def _need_classes(train: Coded, test: Coded) -> int:
     if not len(test.labels):
         raise Undefined("no test image is of a class of the training part")
     return classes
+
+
+def _need_spread(codes: np.ndarray) -> float:
+    """The standard deviation of all entries about the mean code. Raises Undefined where the codes are all alike.
+
+    Codes of one and the same image differ in their last bits with its place in the batch: that is no spread.
+    """
+    spread = float((codes - codes.mean(0, dtype=np.float64)).std())
+    if spread <= ROUNDING * np.abs(codes).max():
+        raise Undefined("all codes of the training part are alike")
+    return spread
