@@ -19,7 +19,7 @@ from stages.autoencoder import arrays
 RECORD, LOCK = Path("environment.json"), Path("dvc.lock")
 # The packages that the stages import, and those below them that compute or draw
 NUMBERS = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn", "scikit-image", "threadpoolctl")
-NUMBERS += ("mlxtend", "safetensors", "joblib", "pydantic", "ruamel.yaml", "tqdm")
+NUMBERS += ("mlxtend", "safetensors", "joblib", "psutil", "pydantic", "ruamel.yaml", "tqdm")
 PICTURES = ("matplotlib", "contourpy", "kiwisolver", "pillow")
 LEVELS = {"x86-64-v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "x86-64-v3": ("avx2", "fma", "bmi2")}
 
