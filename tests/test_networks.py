@@ -1,5 +1,6 @@
 """Encoders and decoders: shapes, mirror, and the product that is computed as a convolution."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -67,6 +68,18 @@ def test_dense_gives_the_numbers_and_gradients_of_linear_in_both_numerics(size):
         torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
         for a, b in zip(torch.autograd.grad(got.square().sum(), [x, dense.weight, dense.bias]), grad, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trained_batch_norm_behind_dense_has_correctly_rounded_square_roots():
+    """NumPy's are, torch's own are not always: their last bit is the CPU's, which portable numerics rule out."""
+    devices.prepare("cpu", "portable")
+    norm = nn.BatchNorm1d(512)
+    norm.running_var.uniform_(0.1, 2.0, generator=torch.Generator().manual_seed(0))
+    layer = nn.Sequential(networks.Dense(784, 512), norm).eval()
+    with torch.no_grad():
+        x = torch.rand(64, 784)
+        roots = np.sqrt((norm.running_var + norm.eps).numpy())
+        assert (layer(x).numpy() == layer[0](x).numpy() * (1 / roots)).all()
 
 
 def test_top_k_keeps_the_k_largest_and_drops_the_rest():

@@ -31,7 +31,9 @@ class Dense(nn.Linear):
         if x.device.type != "cpu" or not torch.are_deterministic_algorithms_enabled() or x.numel() <= SMALL:
             return super().forward(x)
         # the images of the batch as the places of one picture, their numbers as its channels: nothing is copied
-        return F.conv1d(x.t()[None], self.weight[:, :, None], self.bias)[0].t()
+        product = F.conv1d(x.t()[None], self.weight[:, :, None], self.bias)[0].t()
+        # a trained batch normalisation takes torch's sqrt on a view, whose last bit is the CPU's own, else an exact one
+        return product if self.training else product.contiguous()
 
 
 def encoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], outputs: int) -> nn.Sequential:
