@@ -99,6 +99,17 @@ def test_a_full_disk_costs_one_line_with_path_and_need_and_no_earlier_output(wor
     assert [path.name for path in (folder / "data").iterdir()] == ["raw.safetensors"]
 
 
+def test_a_folder_that_is_read_only_is_named_by_the_output_and_not_by_its_temporary_file(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # so does Linux, though the file is not there
+    with pytest.raises(OSError, match="Read-only file system; 5 bytes are to be written") as refused:
+        arrays.write(tmp_path / "out", b"whole")
+    assert refused.value.filename == str(tmp_path / "out")
+
+
 def test_memory_that_does_not_suffice_is_one_line():
     def hungry():
         raise MemoryError("Unable to allocate 9 TiB")

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def write(path: Path, content: bytes) -> None:
     except OSError as error:  # of a write it names no path, and never the size
         raise OSError(error.errno, f"{error.strerror}; {len(content):,} bytes are to be written", str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that can't be written it complains of a file that is not there
+            temporary.unlink()
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -92,7 +94,8 @@ def _remove_leftovers(path: Path) -> None:
     own = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,9}})-[0-9a-f]+\.part")
     for left in path.parent.iterdir():
         if (found := own.fullmatch(left.name)) and not psutil.pid_exists(int(found[1])):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
