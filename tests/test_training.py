@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -161,13 +162,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(settings, 
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
-@pytest.mark.parametrize("variant", ["denoising", "variational"])
-def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, params, monkeypatch, variant, caplog):
+@pytest.mark.parametrize(("variant", "architecture"), [("denoising", "mlp"), ("variational", "conv")])
+def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, monkeypatch, variant, architecture, caplog):
     """The stage is stopped by an exception after its second epoch, then run again."""
     text = (copy / "params.yaml").read_text()
-    (copy / "params.yaml").write_text(
-        text.replace("variant: undercomplete", f"variant: {variant}").replace("epochs: 2 ", "epochs: 5 ")
-    )
+    for key, value in {"variant": variant, "architecture": architecture, "epochs": 5}.items():
+        text = re.sub(rf"(?m)^  {key}: \S+", f"  {key}: {value}", text)
+    (copy / "params.yaml").write_text(text)
     outputs = [train_stage.MODEL, train_stage.LOSS, train_stage.STRIP, train_stage.METRICS]
     train_stage.main()
     expected = [path.read_bytes() for path in [*outputs, *sorted(train_stage.EPOCHS.iterdir())]]

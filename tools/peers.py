@@ -1,7 +1,8 @@
 """One training of one autoencoder by one program: `python -m tools.peers PROGRAM NETWORK PRECISION EPOCHS FOLDER`.
 
 A process of its own for tools.benchmark. All programs are handed the same module (ours, batch normalisation
-and all) with the same weights, the first 54,000 images of MNIST and a batch size of 128. Prints a line of JSON:
+and all) with the same weights, the first 54,000 images of MNIST to train, the next 6,000 to validate after each
+epoch, and a batch size of 128. Prints a line of JSON:
 seconds of the training alone, images, MSE per pixel on the test images, peak memory of the process in MiB;
 from ours also the operations for an image and the rates of products in this process (limit.py).
 FOLDER: what `prepare` has filled.
@@ -28,7 +29,8 @@ from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import Training
 from tools import limit
 
-TRAIN, BATCH, RATE = 54_000, 128, 1e-3  # RATE: of the peers, the default of torch's Adam
+TRAIN, VALID = range(54_000), range(54_000, 60_000)
+BATCH, RATE = 128, 1e-3  # RATE: of the peers, the default of torch's Adam
 ARRAYS = "mnist.safetensors"  # in FOLDER
 SHAPE = (1, 28, 28)
 NETWORKS = {  # and our peak rate: one-cycle AdamW takes a larger one than the peers' Adam
@@ -40,11 +42,11 @@ Fit = Callable[[], None]
 
 
 def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
-    """This project's loop as `numerics: fast` has it; its validation on the remaining 6,000 images is included."""
+    """This project's loop as `numerics: fast` has it."""
     settings = read(TrainParams).train.model_copy(
         update={"epochs": epochs, "batch_size": BATCH, "rate": rate, "precision": precision}
     )
-    parts = map(torch.from_numpy, (images[:TRAIN], images[TRAIN:60_000]))
+    parts = (torch.from_numpy(images[part.start : part.stop]) for part in (TRAIN, VALID))
     training = Training(model, *parts, settings, 0, torch.device("cpu"))
 
     def fit() -> None:
@@ -58,18 +60,22 @@ def textbook(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, 
     """The loop of most tutorials: torchvision's dataset, ToTensor, DataLoader, Adam."""
     from torchvision.transforms import ToTensor
 
-    dataset = Subset(torchvision_import.datasets.MNIST(str(folder), train=True, transform=ToTensor()), range(TRAIN))
-    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True)
+    dataset = torchvision_import.datasets.MNIST(str(folder), train=True, transform=ToTensor())
+    loader = DataLoader(Subset(dataset, TRAIN), batch_size=BATCH, shuffle=True)
+    valid = DataLoader(Subset(dataset, VALID), batch_size=BATCH)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
 
     def fit() -> None:
-        model.train()
         for _ in range(epochs):
+            model.train()
             for x, _ in loader:
                 loss = F.mse_loss(model(x), x)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                sum(F.mse_loss(model(x), x).item() for x, _ in valid)
 
     return fit
 
@@ -99,15 +105,16 @@ def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, ra
             return ModelOutput(reconstruction=self.net(z).sigmoid())
 
     peer = AE(AEConfig(input_dim=SHAPE, latent_dim=model.spec.latent_dim), Encoder(), Decoder())
-    dataset = BaseDataset(floats(images[:TRAIN]), torch.zeros(TRAIN))
+    parts = (BaseDataset(floats(images, part), torch.zeros(len(part))) for part in (TRAIN, VALID))
     config = BaseTrainerConfig(
         output_dir=str(folder / "pythae"),
         per_device_train_batch_size=BATCH,
+        per_device_eval_batch_size=BATCH,
         num_epochs=epochs,
         learning_rate=RATE,
         no_cuda=True,
     )
-    return BaseTrainer(peer, dataset, training_config=config).train
+    return BaseTrainer(peer, *parts, training_config=config).train
 
 
 def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
@@ -122,6 +129,9 @@ def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int,
         def training_step(self, batch: list[Tensor], _: int) -> Tensor:
             return F.mse_loss(self.model(batch[0]), batch[0])
 
+        def validation_step(self, batch: list[Tensor], _: int) -> None:
+            self.log("valid", F.mse_loss(self.model(batch[0]), batch[0]))
+
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), RATE)
 
@@ -132,17 +142,19 @@ def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
-    loader = DataLoader(TensorDataset(floats(images[:TRAIN])), batch_size=BATCH, shuffle=True)
-    return lambda: trainer.fit(Module(), loader)
+    loader = DataLoader(TensorDataset(floats(images, TRAIN)), batch_size=BATCH, shuffle=True)
+    valid = DataLoader(TensorDataset(floats(images, VALID)), batch_size=BATCH)
+    return lambda: trainer.fit(Module(), loader, valid)
 
 
 PROGRAMS = {"ours": ours, "textbook": textbook, "pythae": pythae, "lightning": lightning}
 
 
-def floats(images: np.ndarray) -> Tensor:
-    """uint8 -> float32 in [0, 1]."""
-    return torch.from_numpy(images).float() / 255
+def floats(images: np.ndarray, part: range) -> Tensor:
+    """A part of the images: uint8 -> float32 in [0, 1]."""
+    return torch.from_numpy(images[part.start : part.stop]).float() / 255
 
 
 def prepare(folder: Path, mirror: str | None) -> None:
@@ -164,7 +176,7 @@ def main(program: str, network: str, precision: str, epochs: str, folder: str) -
     fit = PROGRAMS[program](model, images, Path(folder), int(epochs), rate, precision)
     start = time.perf_counter()
     fit()
-    found = {"seconds": time.perf_counter() - start, "images": TRAIN * int(epochs)}
+    found = {"seconds": time.perf_counter() - start, "images": len(TRAIN) * int(epochs)}
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["mse"] = float(np.mean(list(errors(model.eval(), images[60_000:]))))
     if program == "ours":

@@ -6,7 +6,6 @@ that reconstruction and KL are on one scale; the caller takes the mean over imag
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +15,7 @@ def squared_error(logits: Tensor, target: Tensor) -> Tensor:
 
     logits, target: float (B, C, H, W), target in [0, 1]. Returns (B,).
     """
-    return (torch.sigmoid(logits) - target).square().flatten(1).sum(1)
+    return F.mse_loss(logits.sigmoid(), target, reduction="none").flatten(1).sum(1)
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

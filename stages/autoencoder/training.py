@@ -39,7 +39,8 @@ class Training:
         self, model: Autoencoder, train: Tensor, valid: Tensor, settings: Train, seed: int, device: torch.device
     ) -> None:
         """train, valid: uint8 (N, C, H, W). The model is moved to the device, its weights are changed in place."""
-        self.model = model.to(device)
+        # channels last: a step of the default network takes a fifth less time on a CPU
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.train, self.valid = train.to(device), valid.to(device)
         self.settings, self.seed, self.device = settings, seed, device
         self.batches = max(1, len(train) // settings.batch_size)
@@ -86,7 +87,7 @@ class Training:
         order = torch.randperm(len(self.train), generator=generator, device=self.device)
         total = torch.zeros((), device=self.device)
         for chosen in order[: self.batches * self.settings.batch_size].split(self.settings.batch_size):
-            clean = self.train[chosen].float() / 255
+            clean = self.train.index_select(0, chosen).float() / 255
             if len(self.train) <= self.settings.augment.max_images:
                 augment = self.settings.augment.model_dump(exclude={"max_images"})
                 clean = augmentation.shift(clean, generator, **augment)
@@ -156,9 +157,12 @@ class Training:
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             named[kind][rest] = tensor.to(self.device)
+        weights = list(self.model.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in named["adamw"].items():
             number, _, rest = name.partition(".")
+            if rest != "step":  # fused AdamW walks through memory: moments lie as their weights do
+                tensor = torch.empty_like(weights[int(number)]).copy_(tensor)
             moments.setdefault(int(number), {})[rest] = tensor
         self.model.load_state_dict(named["model"])
         self.best = named["best"]
