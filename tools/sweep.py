@@ -30,7 +30,7 @@ from tools.combinations import Combination
 from tools.experiments import Queue, git
 
 TRIES = 2  # a failed experiment is queued once more: DVC's parallel workers can trip over each other (issue 10673)
-POLL = 0.5  # seconds between two looks at the queue
+POLL = 0.5, 5  # seconds between two looks at the queue, at first and after minutes: a look takes 30 ms of a core
 LOG_LINES = 15  # of the log of what failed for good
 
 
@@ -294,7 +294,7 @@ def _supervise(queue: Queue, grid: Sequence[Combination], options: argparse.Name
             progress.running(len(state.running))
             if state.queued:
                 queue.staff(min(options.jobs, len(state.running) + len(state.queued)))
-            stop.check(POLL)
+            stop.check(min(POLL[1], max(POLL[0], (time.monotonic() - progress.start) / 60)))
 
 
 def _reason(queue: Queue, name: str) -> str:
