@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml as pyyaml
 from conftest import ROOT
+from ruamel.yaml import YAML
 
 from stages import check, train
 from stages.autoencoder.datasets import SHAPES
@@ -221,3 +222,8 @@ def test_numbers_are_read_as_dvc_reads_them(workspace):
 def test_a_stage_reads_only_its_own_keys_and_leaves_others_to_check(workspace):
     workspace({"split": {"zzz": 1}})
     assert read(train.TrainParams).latent_dim == 4
+
+
+def test_yaml_is_read_by_the_parser_in_c():
+    """As DVC reads its files; without ruamel.yaml.clib the same class falls back to Python without a word."""
+    assert YAML(typ="safe").Parser.__module__.endswith("_ruamel_yaml")
