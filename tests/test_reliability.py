@@ -1,5 +1,6 @@
-"""Faults and hostile input: what is refused in one line, what stays as it was. Long runs: tools.fuzz, tools.faults."""
+"""Faults and hostile input: what is refused in one line, what stays as it was. Long runs: tools.{fuzz,faults,power}."""
 
+import hashlib
 import json
 import os
 import resource
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from stages import baseline, download, embed, evaluate, reconstruct, split, train
 from stages.autoencoder import arrays, errors, idx, latent_figures, model, parts, pictures, score_figures
 from stages.autoencoder.errors import UserError
-from tools import bad_input, fuzz
+from tools import bad_input, fuzz, mend
 
 ENDED = subprocess.Popen([sys.executable, "--version"], stdout=subprocess.DEVNULL)
 ENDED.wait()  # its number is that of no process now
@@ -341,3 +342,20 @@ def test_a_pipe_in_the_place_of_params_is_not_waited_for():
         os.mkfifo(path)
         with pytest.raises(UserError, match=r"params.yaml: must be a file; got a folder, a pipe or a device"):
             fuzz.check.reading.read_yaml(path)
+
+
+def test_mend_removes_from_the_cache_what_is_not_what_its_name_says(tmp_path):
+    """As a loss of power leaves it: cut, empty, exchanged; and an empty entry of the cache of runs."""
+    whole, other = b"[]", b"something else"
+    contents = {"whole": (whole, whole), "folder": (whole, whole), "cut": (other, other[:5]), "empty": (b"no", b"")}
+    paths = {}
+    for name, (meant, _) in contents.items():
+        digest = hashlib.md5(meant, usedforsecurity=False).hexdigest()
+        ending = ".dir" if name == "folder" else ""
+        paths[name] = tmp_path / mend.OBJECTS / digest[:2] / (digest[2:] + ending)
+    paths |= {"run": tmp_path / mend.RUNS / "0a/b/c", "empty run": tmp_path / mend.RUNS / "0a/b/d"}
+    contents |= {"run": (b"", b"outs: []"), "empty run": (b"", b"")}
+    for name, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents[name][1])
+    assert set(mend.damaged(tmp_path)) == {paths["cut"], paths["empty"], paths["empty run"]}
