@@ -128,7 +128,7 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
     with pytest.raises(UserError, match="must be UTF-8 text"):
         check.main()
     os.truncate(path, 100_000_000)
-    with pytest.raises(UserError, match="must be smaller than 65536 bytes; got 100000000"):
+    with pytest.raises(UserError, match="must be smaller than 16384 bytes; got 100000000"):
         check.main()
     path.unlink()
     with pytest.raises(UserError, match="run from the top of the checkout"):
