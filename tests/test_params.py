@@ -80,8 +80,8 @@ def test_a_missing_key_is_asked_for(workspace):
         ("seed: 1\nseed: 2\n", "params.yaml: line 2, column 1 is not valid YAML; found duplicate key"),
         ("seed:\t1\n\tx: 2\n", "params.yaml: line 1, column 6 is not valid YAML; found character"),
         ("a: !!python/object/apply:os.system [echo]\n", "params.yaml: line 1, column 4 is not valid YAML; could not"),
-        ("a: [" * 4000, "params.yaml: is not valid YAML; RecursionError"),
-        ("!" * 16_000, "params.yaml: line 1, column 1 is not valid YAML; could not determine a constructor"),
+        ("a: [" * 5000, "params.yaml: is not valid YAML; RecursionError"),
+        ("!" * 60_000, "params.yaml: line 1, column 1 is not valid YAML; could not determine a constructor"),
     ],
 )
 def test_a_file_that_is_no_parameter_file_is_refused(workspace, content, message):
@@ -128,7 +128,7 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
     with pytest.raises(UserError, match="must be UTF-8 text"):
         check.main()
     os.truncate(path, 100_000_000)
-    with pytest.raises(UserError, match="must be smaller than 16384 bytes; got 100000000"):
+    with pytest.raises(UserError, match="must be smaller than 65536 bytes; got 100000000"):
         check.main()
     path.unlink()
     with pytest.raises(UserError, match="run from the top of the checkout"):

@@ -168,6 +168,20 @@ def test_a_model_file_that_asks_for_another_network_is_refused_before_memory_is_
     assert fuzz.peak() - before < 100 * 2**20
 
 
+def test_a_model_file_of_another_format_is_refused_in_printable_words(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "FORMAT", "\x1f")
+        path = a_model(tmp_path)
+    with pytest.raises(UserError, match=r"model format must be 1; got '\\x1f'; train it again"):
+        model.load(path)
+
+
+def test_what_a_message_quotes_is_one_printable_line():
+    """A file may name a type by a control sequence, which safetensors' own message hands on."""
+    message = str(UserError("m: unknown variant `\x1b[2J\ud7fc\n`,  expected\tU8"))
+    assert message == "m: unknown variant `\\x1b[2J\\ud7fc `, expected U8"
+
+
 def test_a_model_whose_weights_are_no_numbers_is_refused(tmp_path):
     made = model.Autoencoder(model.Spec((1, 8, 8), 4, (), (16,), "linear"))
     with torch.no_grad():
@@ -359,3 +373,9 @@ def test_mend_removes_from_the_cache_what_is_not_what_its_name_says(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(contents[name][1])
     assert set(mend.damaged(tmp_path)) == {paths["cut"], paths["empty"], paths["empty run"]}
+
+
+@pytest.mark.parametrize(("content", "spoilt"), [(b"", True), (b"\x00" * 512, True), (b"schema: '2.0'\n", False)])
+def test_mend_removes_a_lock_file_that_dvc_would_stop_at(tmp_path, content, spoilt):
+    (tmp_path / "dvc.lock").write_bytes(content)
+    assert list(mend.unreadable(tmp_path)) == [tmp_path / "dvc.lock"] * spoilt

@@ -58,8 +58,8 @@ BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
 BOMB += "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 31))
 WHOLE = [  # whole files
     *(b"", b" ", b"\t", b"\n\n", b"# nothing", b"\xff\xfe", b"\x00" * 100, b"- 1", b"3", b"~", b"'x", b"---\n---\n"),
-    *(b"[" * 16_000, b"{" * 16_000, b"- " * 8_000, b"a: " * 5_000, b"? " * 8_000, b"&a " * 5_000, b"!" * 16_000),
-    *(b"'" * 16_001, b"x" * 16_000, b"%YAML 9.9\n---\na: 1", PICKLE, BOMB.encode(), (PARAMS + BOMB).encode()),
+    *(b"[" * 60_000, b"{" * 60_000, b"- " * 30_000, b"a: " * 20_000, b"? " * 30_000, b"&a " * 20_000, b"!" * 65_000),
+    *(b"'" * 65_001, b"x" * 65_000, b"%YAML 9.9\n---\na: 1", PICKLE, BOMB.encode(), (PARAMS + BOMB).encode()),
     b"%TAG ! tag:yaml.org,2002:python/\n---\n!object/apply:os.system ['touch pwned']",
     *(b"\xef\xbb\xbf" + PARAMS.encode(), PARAMS.encode("utf-16"), PARAMS.encode("utf-32"), PARAMS.encode() * 2),
     *(PARAMS.replace("\n", end).encode() for end in ("\r\n", "\r", "\u2028")),

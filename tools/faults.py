@@ -180,7 +180,7 @@ def outputs(world: Path) -> dict[str, bytes]:
         name = path.relative_to(world).as_posix()
         if path.is_file() and not name.startswith((".git/", ".dvc/")) and "__pycache__" not in name:
             found[name] = path.read_bytes()
-    lock = YAML(typ="safe").load(found.pop("dvc.lock", b"{}"))
+    lock = YAML(typ="safe").load(found.pop("dvc.lock", b"{}")) or {}
     return found | {f"dvc.lock {name}": repr(entry).encode() for name, entry in lock.get("stages", {}).items()}
 
 

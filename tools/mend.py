@@ -1,8 +1,8 @@
-"""`python -m tools.mend`: removes from DVC's cache what is not what its name says, as after a loss of power.
+"""`python -m tools.mend`: removes what a loss of power has spoilt for DVC: objects of its cache, an empty dvc.lock.
 
 DVC names what it caches by its MD5 sum and believes the name of a file that is write-protected; it does not flush
-its files to the disk, so that a loss of power leaves empty ones, which it would check out. Without them the next
-`dvc repro` makes them anew. Prints what was removed.
+its files to the disk, so that a loss of power leaves empty ones, which it would check out, and it stops at a
+dvc.lock that is empty. Without them the next `dvc repro` makes them anew. Prints what was removed.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.autoencoder.errors import UserError, run
 
@@ -19,11 +21,11 @@ OBJECTS, RUNS = "files/md5", "runs"  # in the cache: files by their sum, and whi
 
 def main() -> None:
     try:
-        cache = Path(Repo().cache.local.path).parents[1]
+        repo = Repo()
     except NotDvcRepoError:
         raise UserError("mend: must be run in a DVC repository; got none here; change to its folder") from None
     count = 0
-    for path in damaged(cache):
+    for path in [*damaged(Path(repo.cache.local.path).parents[1]), *unreadable(Path(repo.root_dir))]:
         path.unlink()
         count += 1
         print(f"mend: removed {path}")
@@ -38,6 +40,16 @@ def damaged(cache: Path) -> Iterator[Path]:
         if found != path.parent.name + path.name.removesuffix(".dir"):
             yield path
     yield from (path for path in sorted((cache / RUNS).glob("??/*/*")) if not path.stat().st_size)
+
+
+def unreadable(root: Path) -> Iterator[Path]:
+    """dvc.lock, where it is not the mapping that DVC writes."""
+    lock = root / "dvc.lock"
+    try:
+        if lock.exists() and not isinstance(YAML(typ="safe").load(lock.read_text()), dict):
+            yield lock
+    except (YAMLError, UnicodeDecodeError):
+        yield lock
 
 
 if __name__ == "__main__":

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: place, rule, value, next step."""
+    """Something the user can mend. The message is one printable line: place, rule, value, next step."""
+
+    def __init__(self, message: str) -> None:
+        # it may quote what a stranger's file says: no control character of it reaches the terminal
+        line = " ".join(message.split())
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -19,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(" ".join(str(error).split()))
+        sys.exit(str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")

@@ -118,7 +118,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[Autoencoder, d
     """
     weights, about = arrays.load(path, framework="pt", device=str(device))
     if about.get("format") != FORMAT:
-        raise UserError(f"{path}: model format must be {FORMAT}; got {str(about.get('format'))[:60]}; train it again")
+        raise UserError(f"{path}: model format must be {FORMAT}; got {about.get('format')!r:.60}; train it again")
     try:
         told = json.dumps({key: about.get(key) for key in ("spec", "corruption")})
         spec = TypeAdapter(Description).validate_json(told, strict=True).spec
