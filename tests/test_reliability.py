@@ -373,6 +373,10 @@ def test_mend_removes_from_the_cache_what_is_not_what_its_name_says(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(contents[name][1])
     assert set(mend.damaged(tmp_path)) == {paths["cut"], paths["empty"], paths["empty run"]}
+    assert not list(mend.hollow(tmp_path))
+    paths["run"].unlink()
+    paths["empty run"].unlink()
+    assert list(mend.hollow(tmp_path)) == [tmp_path / mend.RUNS / "0a/b"]
 
 
 @pytest.mark.parametrize(("content", "spoilt"), [(b"", True), (b"\x00" * 512, True), (b"schema: '2.0'\n", False)])

@@ -24,11 +24,13 @@ def main() -> None:
         repo = Repo()
     except NotDvcRepoError:
         raise UserError("mend: must be run in a DVC repository; got none here; change to its folder") from None
-    count = 0
-    for path in [*damaged(Path(repo.cache.local.path).parents[1]), *unreadable(Path(repo.root_dir))]:
+    cache, count = Path(repo.cache.local.path).parents[1], 0
+    for path in [*damaged(cache), *unreadable(Path(repo.root_dir))]:
         path.unlink()
         count += 1
         print(f"mend: removed {path}")
+    for folder in hollow(cache):
+        folder.rmdir()
     print(f"mend: {count or 'nothing'} removed" + ("; dvc repro makes it anew" if count else ""))
 
 
@@ -40,6 +42,11 @@ def damaged(cache: Path) -> Iterator[Path]:
         if found != path.parent.name + path.name.removesuffix(".dir"):
             yield path
     yield from (path for path in sorted((cache / RUNS).glob("??/*/*")) if not path.stat().st_size)
+
+
+def hollow(cache: Path) -> Iterator[Path]:
+    """Folders of runs without an entry: DVC takes the newest entry of a folder and stops where there is none."""
+    yield from (path for path in sorted((cache / RUNS).glob("??/*")) if path.is_dir() and not any(path.iterdir()))
 
 
 def unreadable(root: Path) -> Iterator[Path]:
