@@ -66,15 +66,13 @@ def kill(folder: Path, options: argparse.Namespace) -> None:
             stage = disturb(world, options.before, moment, number, victim)
             ended = repro(world, options.before)
             found = outputs(world)
-        differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        bad = bool(ended.returncode or differ or "Traceback" in ended.stdout)
+        bad = fault(wanted, found, ended)
         goes_on = "goes on after epoch" in ended.stdout
-        wrong, resumed = wrong + bad, resumed + goes_on
+        wrong, resumed = wrong + bool(bad), resumed + goes_on
         hit[stage] += 1
         print(
             f"{trial + 1}/{options.trials} {signal.Signals(number).name} to {victim} after {moment:.1f} s, in {stage}:"
-            f" {'the same' if not bad else f'status {ended.returncode}, differ: {differ}'}"
-            + (", training went on" if goes_on else ""),
+            f" {bad or 'the same'}" + (", training went on" if goes_on else ""),
             flush=True,
         )
         if bad:
@@ -83,6 +81,13 @@ def kill(folder: Path, options: argparse.Namespace) -> None:
     print(f"{options.trials} trials, {options.trials - wrong} times the outputs of the undisturbed run")
     if wrong:
         raise UserError(f"{wrong} of {options.trials} trials ended in other outputs, see above")
+
+
+def fault(wanted: dict[str, bytes], found: dict[str, bytes], ended: subprocess.CompletedProcess[str]) -> str:
+    """What is wrong after a run to the end: its status and what differs; empty where all is as undisturbed."""
+    differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    bad = ended.returncode or differ or "Traceback" in ended.stdout
+    return f"status {ended.returncode}, differ: {differ}" if bad else ""
 
 
 def clone(folder: Path) -> Path:

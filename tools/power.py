@@ -74,10 +74,9 @@ def trials(folder: Path, options: argparse.Namespace) -> None:
             mended = subprocess.check_output([sys.executable, "-m", "tools.mend"], cwd=place / "world", text=True)
             ended = faults.repro(place / "world", options.before)
             found = faults.outputs(place / "world")
-        differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        bad = bool(ended.returncode or differ or "Traceback" in ended.stdout)
-        wrong += bad
-        outcome = f"status {ended.returncode}, differ: {differ}\n{ended.stdout[-3000:]}" if bad else "the same"
+        bad = faults.fault(wanted, found, ended)
+        wrong += bool(bad)
+        outcome = f"{bad}\n{ended.stdout[-3000:]}" if bad else "the same"
         print(
             f"{trial + 1}/{options.trials} power lost after {moment:.1f} s, {mended.splitlines()[-1]}: {outcome}",
             flush=True,
