@@ -1,4 +1,4 @@
-"""Encoders and decoders: shapes, mirror, and the product that is computed as a convolution."""
+"""Encoders and decoders: shapes, mirror, and the product that oneDNN computes."""
 
 import numpy as np
 import pytest
@@ -55,19 +55,33 @@ def test_images_of_another_shape_are_refused_with_both_shapes():
         autoencoder()(torch.rand(2, 1, 8, 9))
 
 
-@pytest.mark.parametrize("size", [(2, 3, 5), (64, 784, 16), (128, 16, 784), (1, 7, 7)])
-def test_dense_gives_the_numbers_and_gradients_of_linear_in_both_numerics(size):
+@pytest.mark.parametrize("size", [(0, 3, 5), (1, 7, 7), (2, 3, 5), (64, 784, 16), (128, 16, 784), (5, 3000, 4)])
+@pytest.mark.parametrize("lying", ["as it comes", "transposed", "every second number", "one image repeated"])
+@pytest.mark.parametrize("numerics", ["portable", "fast"])
+def test_dense_gives_the_numbers_and_gradients_of_linear(size, lying, numerics):
+    devices.prepare("cpu", numerics)
     batch, inputs, outputs = size
+    x = {
+        "as it comes": torch.rand(batch, inputs),
+        "transposed": torch.rand(inputs, batch).t(),
+        "every second number": torch.rand(batch, 2 * inputs)[:, ::2],
+        "one image repeated": torch.rand(1, inputs).expand(batch, inputs),
+    }[lying].requires_grad_()
     dense = networks.Dense(inputs, outputs)
-    x = torch.rand(batch, inputs, requires_grad=True)
-    expected = nn.functional.linear(x.double(), dense.weight.double(), dense.bias.double())
-    grad = torch.autograd.grad(expected.square().sum(), [x, dense.weight, dense.bias])
-    for numerics in ("portable", "fast"):
-        devices.prepare("cpu", numerics)
-        got = dense(x)
-        torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
-        for a, b in zip(torch.autograd.grad(got.square().sum(), [x, dense.weight, dense.bias]), grad, strict=True):
+    leaves = [x, dense.weight, dense.bias]
+    expected = nn.functional.linear(*(leaf.double() for leaf in leaves))
+    got = dense(x)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    for loss in (torch.Tensor.square, torch.Tensor.abs, lambda y: y):  # the last one's gradient is one number, repeated
+        gradients = (torch.autograd.grad(loss(y).sum(), leaves, retain_graph=True) for y in (got, expected))
+        for a, b in zip(*gradients, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_dense_multiplies_in_bfloat16_under_autocast():
+    dense, x = networks.Dense(784, 16), torch.rand(64, 784)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dense(x).dtype == torch.bfloat16
 
 
 def test_a_trained_batch_norm_behind_dense_has_correctly_rounded_square_roots():

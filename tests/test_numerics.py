@@ -1,6 +1,7 @@
 """The pins of stages/__init__.py: what may not reach a number."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -30,3 +31,26 @@ def test_the_number_of_cores_does_not_reach_principal_axes():
         for some in (cores[:1], cores)
     }
     assert len(found) == 1
+
+
+FAULTS = """
+import resource, stages, torch
+from stages.autoencoder import devices
+devices.prepare("cpu", "fast")
+def step():
+    layers = [torch.ones(2_000_000)]
+    for _ in range(8):
+        layers.append(layers[-1] + 1)
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this system has another malloc than glibc's")
+def test_memory_that_a_step_frees_serves_the_next():
+    """Pages that the kernel had to give: 72 MB are 17,578 of 4 KiB in each step where they are returned between."""
+    assert int(subprocess.check_output([sys.executable, "-c", FAULTS], cwd=ROOT)) < 1000

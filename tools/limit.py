@@ -2,7 +2,7 @@
 
 The operations are those of the products and convolutions, forward and backward; all else counts as free, so
 that no program reaches the limit. The rate is the best that this process measures with either library: MKL,
-which torch's `F.linear` calls in float32, or oneDNN, which computes the same as a convolution over the batch.
+which torch's `F.linear` calls in float32, or oneDNN, whose inner product networks.Dense calls.
 """
 
 import time
@@ -35,7 +35,8 @@ class Rate(NamedTuple):
 def operations(model: Autoencoder, batch: int) -> float:
     """Floating-point operations of a training step over its images: a multiplication and an addition are two."""
     images = torch.rand(batch, *model.spec.shape)
-    with FlopCounterMode(display=False) as counter:
+    inner = {torch.ops.mkldnn._linear_pointwise: lambda a, b, *_, **__: 2 * a[0] * a[1] * b[0]}
+    with FlopCounterMode(display=False, custom_mapping=inner) as counter:
         model.train()(images).sum().backward()
     model.zero_grad()
     return counter.get_total_flops() / batch
@@ -56,15 +57,11 @@ def rates(model: Autoencoder, batch: int, precision: str) -> Iterator[Rate]:
 def products(x: Tensor, w: Tensor, g: Tensor) -> dict[str, tuple[Callable[[], Tensor], ...]]:
     """x (B, I), w (O, I), g (B, O): g's shape from x and w, the gradient of x, that of w, by each library."""
 
-    def gradient(of_input: bool) -> Callable[[], Tensor]:
-        view, kernel, grad = x.t()[None], w[:, :, None], g.t()[None]
-        mask = [of_input, not of_input, False]
-        arguments = ([0], [1], [0], [1], False, [0], 1, mask)
-        return lambda: torch.ops.aten.convolution_backward(grad, view, kernel, *arguments)[0 if of_input else 1]
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
     linear = (lambda: F.linear(x, w), lambda: g @ w, lambda: g.t() @ x)
-    convolution = (lambda: F.conv1d(x.t()[None], w[:, :, None]), gradient(True), gradient(False))
-    return {"linear": linear, "conv1d": convolution}
+    return {"linear": linear, "inner": (lambda: inner(x, w), lambda: inner(g, w.t()), lambda: inner(g.t(), x.t()))}
 
 
 def seconds(product: Callable[[], Tensor]) -> float:

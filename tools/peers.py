@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from stages.autoencoder import arrays, datasets, inference, torchvision_import
+from stages.autoencoder import arrays, datasets, devices, inference, torchvision_import
 from stages.autoencoder.model import Autoencoder, Spec
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.params.train import TrainParams
@@ -47,7 +47,7 @@ def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate
         update={"epochs": epochs, "batch_size": BATCH, "rate": rate, "precision": precision}
     )
     parts = (torch.from_numpy(images[part.start : part.stop]) for part in (TRAIN, VALID))
-    training = Training(model, *parts, settings, 0, torch.device("cpu"))
+    training = Training(model, *parts, settings, 0, devices.prepare("cpu", "fast"))
 
     def fit() -> None:
         list(training.epochs())

@@ -10,30 +10,50 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd.function import FunctionCtx
 
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
 
-SMALL = 20480  # numbers in a batch up to which torch keeps a convolution from oneDNN, in a slow path of its own
-
-
 class Dense(nn.Linear):
-    """nn.Linear, whose product is a convolution over a view of the batch where bytes must be portable.
+    """nn.Linear whose float32 products on a CPU are oneDNN's, for MKL, which F.linear calls, is slower.
 
-    The numbers are the same, the library is another: with the portable pins oneDNN's AVX2 gives the same
-    bytes on Intel and on AMD at about twice the speed of MKL's only mode that does (docs/reproducibility.md).
-    Without them MKL is the faster one.
+    With the portable pins MKL has one mode that gives the same bytes on Intel and on AMD, at less than half of
+    oneDNN's speed (docs/performance.md, docs/reproducibility.md).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) -> (B, out_features)."""
-        if x.device.type != "cpu" or not torch.are_deterministic_algorithms_enabled() or x.numel() <= SMALL:
-            return super().forward(x)
-        # the images of the batch as the places of one picture, their numbers as its channels: nothing is copied
-        product = F.conv1d(x.t()[None], self.weight[:, :, None], self.bias)[0].t()
-        # a trained batch normalisation takes torch's sqrt on a view, whose last bit is the CPU's own, else an exact one
-        return product if self.training else product.contiguous()
+        plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if plain and len(x) and torch.backends.mkldnn.is_available():  # oneDNN has no product of no images
+            return _Linear.apply(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+class _Linear(torch.autograd.Function):
+    """F.linear by oneDNN's inner product, in which torch's compiler writes it and which has no gradient of its own."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x (B, I), weight (O, I), bias (O,) -> (B, O)."""
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """grad (B, O): the gradients of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        of_x, _, of_bias = ctx.needs_input_grad
+        return (
+            _product(grad, weight.t()) if of_x else None,
+            _product(grad.t(), x.t()),
+            grad.sum(0) if of_bias else None,
+        )
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(N, K), (M, K), (M,) -> (N, M): a b^T + bias."""
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
 
 
 def encoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], outputs: int) -> nn.Sequential:
