@@ -30,12 +30,19 @@ TABLE, NOTES, CHART = (
     Path("docs/performance/training.md"),
     Path("docs/images/speed.png"),
 )
-TRIALS = {  # network: epochs, and who trains it
-    "small": (3, ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")),
-    "conv": (1, ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")),
-    "deep": (3, ("ours fp32", "ours bf16")),
+PROGRAMS = ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")
+TRIALS = {  # network: epochs of each program, the peers' first
+    "small": (*((name, 3) for name in PROGRAMS), ("ours fp32", 2)),
+    "conv": tuple((name, 1) for name in PROGRAMS),
+    "deep": (("ours fp32", 3), ("ours bf16", 3)),
+    "deep-256": (("ours fp32", 3), ("ours bf16", 3)),
 }
-TITLES = {"small": "mlp 784-512-16", "conv": "conv 16-32-64, 256, 16", "deep": "mlp 784-1000-500-250-30"}
+TITLES = {
+    "small": "mlp 784-512-16",
+    "conv": "conv 16-32-64, 256, 16",
+    "deep": "mlp 784-1000-500-250-30",
+    "deep-256": "the same, batch 256",
+}
 BUSY = 10  # per cent of the cores in use above which times would mean little
 
 
@@ -63,7 +70,7 @@ def main() -> None:
     if given.only and TABLE.exists():  # the other networks keep their rows
         kept = pd.read_csv(TABLE)
         table = pd.concat([kept[~kept["network"].isin(given.only)], table])
-        table = table.sort_values("network", key=lambda names: names.map(list(TRIALS).index), kind="stable")
+    table = table.sort_values("network", key=lambda names: names.map(list(TRIALS).index), kind="stable")
     arrays.write(TABLE, table.to_csv(index=False).encode())
     arrays.write(NOTES, (markdown(table) + "\n").encode())
     save_chart(CHART, table)
@@ -95,34 +102,39 @@ def measured(folder: Path, networks: list[str], repeat: int) -> Iterator[dict]:
     code = "import sys; from tools import peers; peers.main(*sys.argv[1:])"
     for turn in range(repeat):
         for network in networks:
-            epochs, programs = TRIALS[network]
+            programs = TRIALS[network]
             first = turn % len(programs)  # each program is the first once: what ran before tells on the speed
-            for program in programs[first:] + programs[:first]:
+            for program, epochs in programs[first:] + programs[:first]:
                 name, precision = program.split()
                 printed = python(code, name, network, precision, str(epochs), ".", folder=folder)
                 found = json.loads(printed.strip().splitlines()[-1])
                 print(f"{turn + 1}/{repeat} {network} {program}: {found['seconds']:.1f} s", file=sys.stderr)
-                yield {"network": network, "program": name, "precision": precision, **found}
+                yield {"network": network, "program": name, "precision": precision, "epochs": epochs, **found}
 
 
 def summary(trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network and program, medians: images per second, ratios, share of the limit, error, memory.
+    """A row for each network, program and number of epochs, medians: speed, ratios, share of the limit, error, memory.
 
     ratio: our fp32 throughput over that of the row. limit: images per second at the best rate of any product.
     """
-    rows = []
-    for (network, program, precision), group in trials.groupby(["network", "program", "precision"], sort=False):
+    rows, named = [], ["network", "program", "precision", "epochs"]
+    for names, group in trials.sort_values("epochs", ascending=False, kind="stable").groupby(named, sort=False):
         speed = float((group["images"] / group["seconds"]).median())
-        row = {"network": network, "program": program, "precision": precision, "speed": speed}
-        if program == "ours":
+        row = {**dict(zip(named, names, strict=True)), "seconds": group["seconds"].median(), "speed": speed}
+        if row["program"] == "ours":
             best = [max(max(rate[3:]) for rate in rates) for rates in group["rates"]]
             row |= {"gflops": np.median(best), "limit": 1e9 * np.median(best) / group["operations"].iloc[0]}
             row["share"] = row["speed"] / row["limit"]
         rows.append({**row, "mse": group["mse"].median(), "memory": group["memory"].median(), "trials": len(group)})
     table = pd.DataFrame(rows)
-    ours = table[(table["program"] == "ours") & (table["precision"] == "fp32")].set_index("network")["speed"]
-    table.insert(4, "ratio", ours[table["network"]].to_numpy() / table["speed"])
+    ours = full(table[(table["program"] == "ours") & (table["precision"] == "fp32")]).set_index("network")["speed"]
+    table.insert(6, "ratio", ours[table["network"]].to_numpy() / table["speed"])
     return table
+
+
+def full(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of programs at the full number of epochs, which comes first."""
+    return table.drop_duplicates(["network", "program", "precision"])
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -131,6 +143,8 @@ def markdown(table: pd.DataFrame) -> str:
         {
             "network": table["network"].map(TITLES),
             "program": table["program"] + " " + table["precision"],
+            "epochs": table["epochs"],
+            "seconds": table["seconds"].map("{:.1f}".format),
             "images/s": table["speed"].map("{:,.0f}".format),
             "ours fp32 is faster by": table["ratio"].map("{:.2f}".format),
             "limit, images/s": [f"{v:,.0f}" if v == v else "" for v in table["limit"]],
@@ -145,11 +159,11 @@ def markdown(table: pd.DataFrame) -> str:
 def save_chart(path: Path, table: pd.DataFrame) -> None:
     """Bars of images per second for each network, the limit of ours as a line."""
     networks = list(dict.fromkeys(table["network"]))
-    with figures.drawing(path, 9, 1.2 + 0.45 * len(table)) as figure:
-        heights = [len(table[table["network"] == name]) for name in networks]
+    with figures.drawing(path, 9, 1.2 + 0.45 * len(full(table))) as figure:
+        heights = [len(full(table[table["network"] == name])) for name in networks]
         panels = figure.subplots(len(networks), 1, height_ratios=heights, squeeze=False)[:, 0]
         for axes, network in zip(panels, networks, strict=True):
-            rows = table[table["network"] == network]
+            rows = full(table[table["network"] == network])
             labels = rows["program"] + " " + rows["precision"]
             colours = [figures.COLOURS[0] if name == "ours" else figures.COLOURS[1] for name in rows["program"]]
             bars = axes.barh(labels, rows["speed"], color=colours, height=0.7)

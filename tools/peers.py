@@ -2,7 +2,7 @@
 
 A process of its own for tools.benchmark. All programs are handed the same module (ours, batch normalisation
 and all) with the same weights, the first 54,000 images of MNIST to train, the next 6,000 to validate after each
-epoch, and a batch size of 128. Prints a line of JSON:
+epoch, and the same batch size. Prints a line of JSON:
 seconds of the training alone, images, MSE per pixel on the test images, peak memory of the process in MiB;
 from ours also the operations for an image and the rates of products in this process (limit.py).
 FOLDER: what `prepare` has filled.
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,21 +31,33 @@ from stages.autoencoder.training import Training
 from tools import limit
 
 TRAIN, VALID = range(54_000), range(54_000, 60_000)
-BATCH, RATE = 128, 1e-3  # RATE: of the peers, the default of torch's Adam
+RATE = 1e-3  # of the peers, the default of torch's Adam
 ARRAYS = "mnist.safetensors"  # in FOLDER
 SHAPE = (1, 28, 28)
-NETWORKS = {  # and our peak rate: one-cycle AdamW takes a larger one than the peers' Adam
-    "small": (Spec(SHAPE, 16, (), (512,), "linear"), 0.01),
-    "conv": (Spec(SHAPE, 16, (16, 32, 64), (256,), "linear"), 0.03),
-    "deep": (Spec(SHAPE, 30, (), (1000, 500, 250), "linear"), 0.01),
+
+
+class Network(NamedTuple):
+    """What is trained. rate: our peak rate; one-cycle AdamW takes a larger one than the peers' Adam."""
+
+    spec: Spec
+    batch: int
+    rate: float
+
+
+DEEP = Spec(SHAPE, 30, (), (1000, 500, 250), "linear")
+NETWORKS = {
+    "small": Network(Spec(SHAPE, 16, (), (512,), "linear"), 128, 0.01),
+    "conv": Network(Spec(SHAPE, 16, (16, 32, 64), (256,), "linear"), 128, 0.03),
+    "deep": Network(DEEP, 128, 0.01),
+    "deep-256": Network(DEEP, 256, 0.01),
 }
 Fit = Callable[[], None]
 
 
-def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, network: Network, precision: str) -> Fit:
     """This project's loop as `numerics: fast` has it."""
     settings = read(TrainParams).train.model_copy(
-        update={"epochs": epochs, "batch_size": BATCH, "rate": rate, "precision": precision}
+        update={"epochs": epochs, "batch_size": network.batch, "rate": network.rate, "precision": precision}
     )
     parts = (torch.from_numpy(images[part.start : part.stop]) for part in (TRAIN, VALID))
     training = Training(model, *parts, settings, 0, devices.prepare("cpu", "fast"))
@@ -56,13 +69,15 @@ def ours(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate
     return fit
 
 
-def textbook(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+def textbook(
+    model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, network: Network, precision: str
+) -> Fit:
     """The loop of most tutorials: torchvision's dataset, ToTensor, DataLoader, Adam."""
     from torchvision.transforms import ToTensor
 
     dataset = torchvision_import.datasets.MNIST(str(folder), train=True, transform=ToTensor())
-    loader = DataLoader(Subset(dataset, TRAIN), batch_size=BATCH, shuffle=True)
-    valid = DataLoader(Subset(dataset, VALID), batch_size=BATCH)
+    loader = DataLoader(Subset(dataset, TRAIN), batch_size=network.batch, shuffle=True)
+    valid = DataLoader(Subset(dataset, VALID), batch_size=network.batch)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
 
     def fit() -> None:
@@ -80,7 +95,7 @@ def textbook(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, 
     return fit
 
 
-def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, network: Network, precision: str) -> Fit:
     """pythae's BaseTrainer and AE around our encoder and decoder, images as float in memory."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import AE, AEConfig
@@ -108,8 +123,8 @@ def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, ra
     parts = (BaseDataset(floats(images, part), torch.zeros(len(part))) for part in (TRAIN, VALID))
     config = BaseTrainerConfig(
         output_dir=str(folder / "pythae"),
-        per_device_train_batch_size=BATCH,
-        per_device_eval_batch_size=BATCH,
+        per_device_train_batch_size=network.batch,
+        per_device_eval_batch_size=network.batch,
         num_epochs=epochs,
         learning_rate=RATE,
         no_cuda=True,
@@ -117,7 +132,9 @@ def pythae(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, ra
     return BaseTrainer(peer, *parts, training_config=config).train
 
 
-def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, rate: float, precision: str) -> Fit:
+def lightning(
+    model: Autoencoder, images: np.ndarray, folder: Path, epochs: int, network: Network, precision: str
+) -> Fit:
     """pytorch-lightning's Trainer, no logger, bar or checkpoints; a TensorDataset of floats in memory."""
     import pytorch_lightning
 
@@ -144,8 +161,8 @@ def lightning(model: Autoencoder, images: np.ndarray, folder: Path, epochs: int,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    loader = DataLoader(TensorDataset(floats(images, TRAIN)), batch_size=BATCH, shuffle=True)
-    valid = DataLoader(TensorDataset(floats(images, VALID)), batch_size=BATCH)
+    loader = DataLoader(TensorDataset(floats(images, TRAIN)), batch_size=network.batch, shuffle=True)
+    valid = DataLoader(TensorDataset(floats(images, VALID)), batch_size=network.batch)
     return lambda: trainer.fit(Module(), loader, valid)
 
 
@@ -169,19 +186,19 @@ def prepare(folder: Path, mirror: str | None) -> None:
 
 
 def main(program: str, network: str, precision: str, epochs: str, folder: str) -> None:
-    spec, rate = NETWORKS[network]
+    chosen = NETWORKS[network]
     torch.manual_seed(0)
-    model = Autoencoder(spec)
+    model = Autoencoder(chosen.spec)
     images = arrays.load(Path(folder) / ARRAYS)[0]["images"]
-    fit = PROGRAMS[program](model, images, Path(folder), int(epochs), rate, precision)
+    fit = PROGRAMS[program](model, images, Path(folder), int(epochs), chosen, precision)
     start = time.perf_counter()
     fit()
     found = {"seconds": time.perf_counter() - start, "images": len(TRAIN) * int(epochs)}
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["mse"] = float(np.mean(list(errors(model.eval(), images[60_000:]))))
     if program == "ours":
-        found["operations"] = limit.operations(model, BATCH)
-        found["rates"] = list(limit.rates(model, BATCH, precision))
+        found["operations"] = limit.operations(model, chosen.batch)
+        found["rates"] = list(limit.rates(model, chosen.batch, precision))
     print(json.dumps(found))
 
 
