@@ -1,6 +1,7 @@
 """Losses, penalties and corruption against torch.distributions, closed forms and their definitions."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from stages.autoencoder import augmentation, objectives
 from stages.autoencoder.corruption import KINDS, corrupt
 from stages.autoencoder.model import reparametrise
+from stages.autoencoder.params.train import Denoising
 
 
 def generator(seed=0):
@@ -84,6 +86,10 @@ def test_masking_and_salt_and_pepper_hit_the_share_of_pixels_asked_for(kind, bla
     assert (hit == 0).float().mean().item() == pytest.approx(black, abs=0.01)
     assert (hit == 1).float().mean().item() == pytest.approx(white, abs=0.01)
     assert ((hit == 0) | (hit == 1) | (hit == 0.5)).all()
+
+
+def test_the_kinds_of_corruption_are_those_that_params_yaml_may_name():
+    assert get_args(Denoising.model_fields["corruption"].annotation) == KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)
