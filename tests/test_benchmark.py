@@ -56,16 +56,29 @@ def test_scores_in_parts_are_those_of_the_whole(monkeypatch):
 def test_a_ratio_is_our_speed_over_that_of_the_row():
     from tools.benchmark import summary
 
-    rows = [("ours", 1, s, [[16, 512, "linear", 9.0, 1.0, 2.0]]) for s in (1.0, 2.0, 9.0)] + [
-        ("textbook", 1, 4.0, None)
-    ]
-    half = ("ours", 0.5, 0.5, [[16, 512, "linear", 9.0, 1.0, 2.0]])
+    rates = [[16, 512, "linear", 9.0, 1.0, 2.0]]
+    rows = [("ours", 1, 1.0, rates), ("textbook", 1, 2.0, None), ("ours", 0.5, 0.25, rates)]
     trials = pd.DataFrame(
-        {"network": "small", "program": name, "precision": "fp32", "epochs": epochs, "seconds": seconds}
-        | {"images": 100 * epochs, "memory": 1.0, "mse": 0.1, "operations": 1e8, "rates": rates}
-        for name, epochs, seconds, rates in [half, *rows]
+        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": epochs}
+        | {"seconds": seconds * slow, "images": 100 * epochs, "memory": 1.0, "mse": 0.1}
+        | {"operations": 1e8, "rates": rates}
+        for turn, slow in enumerate((1, 2, 9))
+        for name, epochs, seconds, rates in rows
     )
     table = summary(trials).set_index(["program", "epochs"])
     assert table["speed"].to_dict() == {("ours", 1): 50, ("textbook", 1): 25, ("ours", 0.5): 100}
     assert table["ratio"].to_dict() == {("ours", 1): 1, ("textbook", 1): 2, ("ours", 0.5): 0.5}
-    assert table.loc[("ours", 1), "limit"] == 90  # 9 GFLOP/s over 0.1 GFLOP an image
+    assert table.loc[("ours", 1), ["limit", "share"]].tolist() == [90, 50 / 90]  # 9 GFLOP/s over 0.1 GFLOP an image
+
+
+def test_a_ratio_compares_what_ran_in_the_same_turn():
+    from tools.benchmark import summary
+
+    seconds = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
+    trials = pd.DataFrame(
+        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": 1}
+        | {"seconds": taken, "images": 100, "memory": 1.0, "mse": 0.1, "operations": 1e8, "rates": [[1, 1, "", 9.0]]}
+        for name, times in seconds.items()
+        for turn, taken in enumerate(times)
+    )
+    assert summary(trials).set_index("program")["ratio"].to_dict() == {"ours": 1, "textbook": 2}

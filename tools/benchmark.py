@@ -98,7 +98,7 @@ def python(code: str, *arguments: str, folder: Path) -> str:
 
 
 def measured(folder: Path, networks: list[str], repeat: int) -> Iterator[dict]:
-    """A row for each trial: network, program, precision and what peers.py prints. The programs take turns."""
+    """A row for each trial: turn, network, program, precision, epochs and what peers.py prints."""
     code = "import sys; from tools import peers; peers.main(*sys.argv[1:])"
     for turn in range(repeat):
         for network in networks:
@@ -109,32 +109,37 @@ def measured(folder: Path, networks: list[str], repeat: int) -> Iterator[dict]:
                 printed = python(code, name, network, precision, str(epochs), ".", folder=folder)
                 found = json.loads(printed.strip().splitlines()[-1])
                 print(f"{turn + 1}/{repeat} {network} {program}: {found['seconds']:.1f} s", file=sys.stderr)
-                yield {"network": network, "program": name, "precision": precision, "epochs": epochs, **found}
+                labels = {"turn": turn, "network": network, "program": name, "precision": precision, "epochs": epochs}
+                yield {**labels, **found}
 
 
 def summary(trials: pd.DataFrame) -> pd.DataFrame:
     """A row for each network, program and number of epochs, medians: speed, ratios, share of the limit, error, memory.
 
-    ratio: our fp32 throughput over that of the row. limit: images per second at the best rate of any product.
+    ratio: our fp32 throughput over that of the row, in the same turn, since the machine's speed drifts.
+    limit: images per second at the best rate of any product; share: of the limit in the same process.
     """
     rows, named = [], ["network", "program", "precision", "epochs"]
-    for names, group in trials.sort_values("epochs", ascending=False, kind="stable").groupby(named, sort=False):
-        speed = float((group["images"] / group["seconds"]).median())
-        row = {**dict(zip(named, names, strict=True)), "seconds": group["seconds"].median(), "speed": speed}
+    trials = trials.assign(speed=trials["images"] / trials["seconds"]).sort_values(
+        "epochs", ascending=False, kind="stable"
+    )
+    ours = full(trials[(trials["program"] == "ours") & (trials["precision"] == "fp32")], "turn")
+    ours = ours.set_index(["network", "turn"])["speed"]
+    for names, group in trials.groupby(named, sort=False):
+        row = dict(zip(named, names, strict=True))
+        row |= group[["seconds", "speed", "mse", "memory"]].median().to_dict()
+        row["ratio"] = np.median(ours[row["network"]][group["turn"]] / group["speed"].to_numpy())
         if row["program"] == "ours":
-            best = [max(max(rate[3:]) for rate in rates) for rates in group["rates"]]
-            row |= {"gflops": np.median(best), "limit": 1e9 * np.median(best) / group["operations"].iloc[0]}
-            row["share"] = row["speed"] / row["limit"]
-        rows.append({**row, "mse": group["mse"].median(), "memory": group["memory"].median(), "trials": len(group)})
-    table = pd.DataFrame(rows)
-    ours = full(table[(table["program"] == "ours") & (table["precision"] == "fp32")]).set_index("network")["speed"]
-    table.insert(6, "ratio", ours[table["network"]].to_numpy() / table["speed"])
-    return table
+            best = np.array([max(max(rate[3:]) for rate in rates) for rates in group["rates"]])
+            limit = 1e9 * best / group["operations"]
+            row |= {"gflops": np.median(best), "limit": limit.median(), "share": (group["speed"] / limit).median()}
+        rows.append({**row, "trials": len(group)})
+    return pd.DataFrame(rows)
 
 
-def full(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of programs at the full number of epochs, which comes first."""
-    return table.drop_duplicates(["network", "program", "precision"])
+def full(table: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """The rows of programs at the full number of epochs, which comes first, for each value of the columns `more`."""
+    return table.drop_duplicates(["network", "program", "precision", *more])
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
@@ -40,6 +40,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         """grad (B, O): the gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
