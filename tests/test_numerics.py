@@ -52,5 +52,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this system has another malloc than glibc's")
 def test_memory_that_a_step_frees_serves_the_next():
-    """Pages that the kernel had to give: 72 MB are 17,578 of 4 KiB in each step where they are returned between."""
-    assert int(subprocess.check_output([sys.executable, "-c", FAULTS], cwd=ROOT)) < 1000
+    """Pages that the kernel had to give: 72 MB are 17,578 of 4 KiB in each of the ten steps where they are returned.
+
+    Fewer than one step's in all ten, not none: where a block finds its place cut up, malloc asks for another.
+    """
+    assert int(subprocess.check_output([sys.executable, "-c", FAULTS], cwd=ROOT)) < 17_578

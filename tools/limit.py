@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.autoencoder.model import Autoencoder
+from stages.autoencoder.networks import product
 
 SECONDS = 0.15  # that one product is repeated for
 TRIES = 3  # of which the best counts
@@ -50,28 +51,26 @@ def rates(model: Autoencoder, batch: int, precision: str) -> Iterator[Rate]:
         w = torch.rand(outputs, inputs).to(DTYPES[precision])
         g = torch.rand(batch, outputs).to(DTYPES[precision])
         for library, (forward, data, weights) in products(x, w, g).items():
-            found = (2e-9 * batch * inputs * outputs / seconds(product) for product in (forward, data, weights))
+            found = (2e-9 * batch * inputs * outputs / seconds(call) for call in (forward, data, weights))
             yield Rate(inputs, outputs, library, *found)
 
 
 def products(x: Tensor, w: Tensor, g: Tensor) -> dict[str, tuple[Callable[[], Tensor], ...]]:
     """x (B, I), w (O, I), g (B, O): g's shape from x and w, the gradient of x, that of w, by each library."""
 
-    def inner(a: Tensor, b: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-
     linear = (lambda: F.linear(x, w), lambda: g @ w, lambda: g.t() @ x)
-    return {"linear": linear, "inner": (lambda: inner(x, w), lambda: inner(g, w.t()), lambda: inner(g.t(), x.t()))}
+    inner = (lambda: product(x, w), lambda: product(g, w.t()), lambda: product(g.t(), x.t()))
+    return {"linear": linear, "inner": inner}
 
 
-def seconds(product: Callable[[], Tensor]) -> float:
+def seconds(call: Callable[[], Tensor]) -> float:
     """The time of one call, the best of some tries."""
-    product()
+    call()
     best = float("inf")
     for _ in range(TRIES):
         calls, start = 0, time.perf_counter()
         while (passed := time.perf_counter() - start) < SECONDS:
-            product()
+            call()
             calls += 1
         best = min(best, passed / calls)
     return best

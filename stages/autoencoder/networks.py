@@ -31,13 +31,13 @@ class Dense(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """F.linear by oneDNN's inner product, in which torch's compiler writes it and which has no gradient of its own."""
+    """F.linear by oneDNN, with the gradients that torch does not know for `product`."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (B, I), weight (O, I), bias (O,) -> (B, O)."""
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -46,14 +46,14 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, _, of_bias = ctx.needs_input_grad
         return (
-            _product(grad, weight.t()) if of_x else None,
-            _product(grad.t(), x.t()),
+            product(grad, weight.t()) if of_x else None,
+            product(grad.t(), x.t()),
             grad.sum(0) if of_bias else None,
         )
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(N, K), (M, K), (M,) -> (N, M): a b^T + bias."""
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(N, K), (M, K), (M,) -> (N, M): a b^T + bias by oneDNN's inner product. CPU alone; has no gradient."""
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
 
 
