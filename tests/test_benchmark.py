@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from stages import evaluate
-from stages.autoencoder import scores
+from stages.autoencoder import networks, scores
 from stages.autoencoder.model import Autoencoder, Spec
 from tools import limit
 
@@ -31,6 +31,18 @@ def test_products_of_both_libraries_are_the_same_numbers():
     for forward, data, weights in limit.products(x, w, g).values():
         for product, wanted in zip((forward, data, weights), expected, strict=True):
             torch.testing.assert_close(product(), wanted)
+
+
+def test_other_programs_are_given_the_same_network_of_layers_of_torch():
+    from tools.peers import with_torch_layers
+
+    model = Autoencoder(Spec((1, 28, 28), 3, (4,), (20,), "linear")).eval()
+    images = torch.rand(6, 1, 28, 28)
+    before = model(images)
+    assert any(isinstance(layer, networks.Dense) for layer in model.modules())
+    with_torch_layers(model)
+    assert not any(isinstance(layer, networks.Dense) for layer in model.modules())
+    torch.testing.assert_close(model(images), before)
 
 
 def test_training_imports_neither_a_compiler_nor_what_other_stages_need():

@@ -1,8 +1,8 @@
 """One training of one autoencoder by one program: `python -m tools.peers PROGRAM NETWORK PRECISION EPOCHS FOLDER`.
 
-A process of its own for tools.benchmark. All programs are handed the same module (ours, batch normalisation
-and all) with the same weights, the first 54,000 images of MNIST to train, the next 6,000 to validate after each
-epoch, and the same batch size. Prints a line of JSON:
+A process of its own for tools.benchmark. All programs train the same network (ours, batch normalisation and all,
+the peers with torch's own nn.Linear) from the same weights, on the first 54,000 images of MNIST, with the next
+6,000 to validate after each epoch, and the same batch size. Prints a line of JSON:
 seconds of the training alone, images, MSE per pixel on the test images, peak memory of the process in MiB;
 from ours also the operations for an image and the rates of products in this process (limit.py).
 FOLDER: what `prepare` has filled.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from stages.autoencoder import arrays, datasets, devices, inference, torchvision_import
+from stages.autoencoder import arrays, datasets, devices, inference, networks, torchvision_import
 from stages.autoencoder.model import Autoencoder, Spec
 from stages.autoencoder.params.reading import read
 from stages.autoencoder.params.train import TrainParams
@@ -174,6 +174,17 @@ def floats(images: np.ndarray, part: range) -> Tensor:
     return torch.from_numpy(images[part.start : part.stop]).float() / 255
 
 
+def with_torch_layers(model: nn.Module) -> nn.Module:
+    """nn.Linear in place of each networks.Dense, with its weights: whose products are faster is a part of the race."""
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, networks.Dense):
+                linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+                linear.load_state_dict(layer.state_dict())
+                setattr(parent, name, linear)
+    return model
+
+
 def prepare(folder: Path, mirror: str | None) -> None:
     """Fetch MNIST into `folder`, as our array file and as torchvision's dataset wants it."""
     from torchvision.datasets.utils import extract_archive
@@ -189,6 +200,8 @@ def main(program: str, network: str, precision: str, epochs: str, folder: str) -
     chosen = NETWORKS[network]
     torch.manual_seed(0)
     model = Autoencoder(chosen.spec)
+    if program != "ours":
+        with_torch_layers(model)
     images = arrays.load(Path(folder) / ARRAYS)[0]["images"]
     fit = PROGRAMS[program](model, images, Path(folder), int(epochs), chosen, precision)
     start = time.perf_counter()
