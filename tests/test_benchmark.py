@@ -83,6 +83,23 @@ def test_a_ratio_is_our_speed_over_that_of_the_row():
     assert table.loc[("ours", 1), ["limit", "share"]].tolist() == [90, 50 / 90]  # 9 GFLOP/s over 0.1 GFLOP an image
 
 
+@pytest.mark.parametrize(("error", "sooner"), [(0.2, 6), (0.1, 3), (0.05, 1.5), (0.04, None)])
+def test_a_peer_is_compared_with_the_fewest_of_our_epochs_that_are_as_good(error, sooner):
+    """Ours has 0.2, 0.1, 0.05 after 1, 2, 4 epochs of a second each; a peer needs six seconds for its error."""
+    from tools.benchmark import summary
+
+    ours = [("ours", epochs, epochs, mse) for epochs, mse in ((4, 0.05), (2, 0.1), (1, 0.2))]
+    trials = pd.DataFrame(
+        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": epochs}
+        | {"seconds": seconds * slow, "images": 100 * epochs, "memory": 1.0, "mse": mse}
+        | {"operations": 1e8, "rates": [[1, 1, "", 9.0]]}
+        for turn, slow in enumerate((1, 2, 9))
+        for name, epochs, seconds, mse in (*ours, ("pythae", 4, 6, error))
+    )
+    found = summary(trials).set_index("program").loc["pythae", "sooner"]
+    assert np.isnan(found) if sooner is None else found == sooner
+
+
 def test_a_ratio_compares_what_ran_in_the_same_turn():
     from tools.benchmark import summary
 

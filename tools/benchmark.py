@@ -117,24 +117,34 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
     """A row for each network, program and number of epochs, medians: speed, ratios, share of the limit, error, memory.
 
     ratio: our fp32 throughput over that of the row, in the same turn, since the machine's speed drifts.
+    sooner: the seconds of a peer over those of our fp32 with the fewest epochs that end with no higher error, so too.
     limit: images per second at the best rate of any product; share: of the limit in the same process.
     """
     rows, named = [], ["network", "program", "precision", "epochs"]
     trials = trials.assign(speed=trials["images"] / trials["seconds"]).sort_values(
         "epochs", ascending=False, kind="stable"
     )
-    ours = full(trials[(trials["program"] == "ours") & (trials["precision"] == "fp32")], "turn")
-    ours = ours.set_index(["network", "turn"])["speed"]
+    ours = trials[(trials["program"] == "ours") & (trials["precision"] == "fp32")]
     for names, group in trials.groupby(named, sort=False):
         row = dict(zip(named, names, strict=True))
         row |= group[["seconds", "speed", "mse", "memory"]].median().to_dict()
-        row["ratio"] = np.median(ours[row["network"]][group["turn"]] / group["speed"].to_numpy())
+        beside = ours[ours["network"] == row["network"]]
+        row["ratio"] = in_turn(full(beside, "turn"), group, "speed")
         if row["program"] == "ours":
             best = np.array([max(max(rate[3:]) for rate in rates) for rates in group["rates"]])
             limit = 1e9 * best / group["operations"]
             row |= {"gflops": np.median(best), "limit": limit.median(), "share": (group["speed"] / limit).median()}
+        else:
+            errors = beside.groupby("epochs")["mse"].median()
+            enough = errors.index[errors <= row["mse"]].min()  # NaN where ours never is as good
+            row["sooner"] = in_turn(group, beside[beside["epochs"] == enough], "seconds")
         rows.append({**row, "trials": len(group)})
     return pd.DataFrame(rows)
+
+
+def in_turn(trials: pd.DataFrame, others: pd.DataFrame, column: str) -> float:
+    """The median over the turns of a column of trials over that of others; NaN where there are no others."""
+    return float((trials.set_index("turn")[column] / others.set_index("turn")[column]).median())
 
 
 def full(table: pd.DataFrame, *more: str) -> pd.DataFrame:
@@ -152,6 +162,7 @@ def markdown(table: pd.DataFrame) -> str:
             "seconds": table["seconds"].map("{:.1f}".format),
             "images/s": table["speed"].map("{:,.0f}".format),
             "ours fp32 is faster by": table["ratio"].map("{:.2f}".format),
+            "until an error no higher": [f"{v:.2f}" if v == v else "" for v in table["sooner"]],
             "limit, images/s": [f"{v:,.0f}" if v == v else "" for v in table["limit"]],
             "share of the limit": [f"{v:.0%}" if v == v else "" for v in table["share"]],
             "test MSE": table["mse"].map("{:.5f}".format),

@@ -1,8 +1,9 @@
 """Where seconds and memory go: `python -m tools.costs --pipeline` by stage and DVC, `--growth` by size of the data.
 
 --pipeline: in a clone of the last commit, `dvc repro` from nothing, `dvc exp run -S latent_dim=4`, and `dvc repro`
-with nothing to do. --growth: each stage alone on the default images repeated 1, 4, 16, 64 times (--times), one
-epoch of training, and on images of 28, 56, 112 pixels a side (--sides). Run it on an idle machine.
+with nothing to do; medians over --repeat clones. --growth: each stage alone on the default images repeated 1, 4, 16,
+64 times (--times), one epoch of training, and on images of 28, 56, 112 pixels a side (--sides). Run it on an idle
+machine.
 Writes docs/performance/{pipeline,growth}.csv and prints them as Markdown.
 """
 
@@ -41,15 +42,19 @@ atexit.register(_end)
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--pipeline", action="store_true")
+    options.add_argument("--repeat", type=int, default=3, help="runs of --pipeline, whose medians count")
     options.add_argument("--growth", action="store_true")
     options.add_argument("--times", type=int, nargs="+", default=[1, 4, 16, 64], help="of the default images")
     options.add_argument("--sides", type=int, nargs="+", default=[28, 56, 112], help="pixels, multiples of 28")
     given = options.parse_args()
     if not (given.pipeline or given.growth):
         raise UserError("costs: give --pipeline or --growth")
+    if given.repeat < 1:
+        raise UserError(f"costs: --repeat must be at least 1; got {given.repeat}")
     with tempfile.TemporaryDirectory() as name:
         if given.pipeline:
-            write(PIPELINE, pd.DataFrame(pipeline(Path(name) / "clone")))
+            rows = [row for turn in range(given.repeat) for row in pipeline(Path(name) / f"clone{turn}")]
+            write(PIPELINE, pd.DataFrame(rows).groupby(["command", "part"], sort=False).median().reset_index())
         if given.growth:
             sizes = [(times, 28) for times in given.times] + [(1, side) for side in given.sides if side != 28]
             write(GROWTH, pd.DataFrame(row for size in sizes for row in grown(Path(name), *size)))
