@@ -65,19 +65,19 @@ def test_scores_in_parts_are_those_of_the_whole(monkeypatch):
     assert np.array_equal(evaluate.in_parts(scores.mse_per_image, output, clean), whole)
 
 
+def trial(turn: int, program: str, epochs: float, seconds: float, error: float = 0.1) -> dict:
+    """A row of tools.benchmark, 100 images an epoch; 9 GFLOP/s at best, 0.1 GFLOP an image."""
+    row = {"turn": turn, "network": "small", "program": program, "precision": "fp32", "epochs": epochs}
+    row |= {"seconds": seconds, "images": 100 * epochs, "memory": 1.0, "mse": error}
+    return row | {"operations": 1e8, "rates": [[16, 512, "linear", 9.0, 1.0, 2.0]]}
+
+
 def test_a_ratio_is_our_speed_over_that_of_the_row():
     from tools.benchmark import summary
 
-    rates = [[16, 512, "linear", 9.0, 1.0, 2.0]]
-    rows = [("ours", 1, 1.0, rates), ("textbook", 1, 2.0, None), ("ours", 0.5, 0.25, rates)]
-    trials = pd.DataFrame(
-        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": epochs}
-        | {"seconds": seconds * slow, "images": 100 * epochs, "memory": 1.0, "mse": 0.1}
-        | {"operations": 1e8, "rates": rates}
-        for turn, slow in enumerate((1, 2, 9))
-        for name, epochs, seconds, rates in rows
-    )
-    table = summary(trials).set_index(["program", "epochs"])
+    rows = [("ours", 1, 1.0), ("textbook", 1, 2.0), ("ours", 0.5, 0.25)]
+    trials = [trial(turn, *row, seconds * slow) for turn, slow in enumerate((1, 2, 9)) for *row, seconds in rows]
+    table = summary(pd.DataFrame(trials)).set_index(["program", "epochs"])
     assert table["speed"].to_dict() == {("ours", 1): 50, ("textbook", 1): 25, ("ours", 0.5): 100}
     assert table["ratio"].to_dict() == {("ours", 1): 1, ("textbook", 1): 2, ("ours", 0.5): 0.5}
     assert table.loc[("ours", 1), ["limit", "share"]].tolist() == [90, 50 / 90]  # 9 GFLOP/s over 0.1 GFLOP an image
@@ -89,14 +89,12 @@ def test_a_peer_is_compared_with_the_fewest_of_our_epochs_that_are_as_good(error
     from tools.benchmark import summary
 
     ours = [("ours", epochs, epochs, mse) for epochs, mse in ((4, 0.05), (2, 0.1), (1, 0.2))]
-    trials = pd.DataFrame(
-        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": epochs}
-        | {"seconds": seconds * slow, "images": 100 * epochs, "memory": 1.0, "mse": mse}
-        | {"operations": 1e8, "rates": [[1, 1, "", 9.0]]}
+    trials = [
+        trial(turn, name, epochs, seconds * slow, mse)
         for turn, slow in enumerate((1, 2, 9))
         for name, epochs, seconds, mse in (*ours, ("pythae", 4, 6, error))
-    )
-    found = summary(trials).set_index("program").loc["pythae", "sooner"]
+    ]
+    found = summary(pd.DataFrame(trials)).set_index("program").loc["pythae", "sooner"]
     assert np.isnan(found) if sooner is None else found == sooner
 
 
@@ -104,10 +102,20 @@ def test_a_ratio_compares_what_ran_in_the_same_turn():
     from tools.benchmark import summary
 
     seconds = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
-    trials = pd.DataFrame(
-        {"turn": turn, "network": "small", "program": name, "precision": "fp32", "epochs": 1}
-        | {"seconds": taken, "images": 100, "memory": 1.0, "mse": 0.1, "operations": 1e8, "rates": [[1, 1, "", 9.0]]}
-        for name, times in seconds.items()
-        for turn, taken in enumerate(times)
+    trials = [trial(turn, name, 1, taken) for name, times in seconds.items() for turn, taken in enumerate(times)]
+    assert summary(pd.DataFrame(trials)).set_index("program")["ratio"].to_dict() == {"ours": 1, "textbook": 2}
+
+
+def test_our_programs_alone_make_a_table_too():
+    from tools.benchmark import markdown, summary
+
+    assert "mlp 784-512-16" in markdown(summary(pd.DataFrame([trial(0, "ours", 3, 1.0)])))
+
+
+@pytest.mark.parametrize("command", [["tools.benchmark"], ["tools.costs", "--pipeline"]])
+def test_measuring_no_times_is_refused(command):
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--repeat", "0"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert summary(trials).set_index("program")["ratio"].to_dict() == {"ours": 1, "textbook": 2}
+    tool = command[0].removeprefix("tools.")
+    assert (done.returncode, done.stderr) == (1, f"{tool}: --repeat must be at least 1; got 0\n")

@@ -52,6 +52,8 @@ def main() -> None:
     options.add_argument("--repeat", type=int, default=3, help="trials of each program")
     options.add_argument("--only", choices=TRIALS, action="append", help="this network; the other rows stay")
     given = options.parse_args()
+    if given.repeat < 1:
+        raise UserError(f"benchmark: --repeat must be at least 1; got {given.repeat}")
     if missing := [name for name in ("pythae", "pytorch_lightning") if not find_spec(name)]:
         raise UserError(f"benchmark: {missing[0]} is missing; pip install -r requirements-benchmark.txt")
     if (busy := psutil.cpu_percent(2)) > BUSY:
@@ -117,7 +119,7 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
     """A row for each network, program and number of epochs, medians: speed, ratios, share of the limit, error, memory.
 
     ratio: our fp32 throughput over that of the row, in the same turn, since the machine's speed drifts.
-    sooner: the seconds of a peer over those of our fp32 with the fewest epochs that end with no higher error, so too.
+    sooner: the seconds of the row over those of our fp32 with the fewest epochs that end with no higher error, so too.
     limit: images per second at the best rate of any product; share: of the limit in the same process.
     """
     rows, named = [], ["network", "program", "precision", "epochs"]
@@ -130,14 +132,13 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
         row |= group[["seconds", "speed", "mse", "memory"]].median().to_dict()
         beside = ours[ours["network"] == row["network"]]
         row["ratio"] = in_turn(full(beside, "turn"), group, "speed")
+        errors = beside.groupby("epochs")["mse"].median()
+        enough = errors.index[errors <= row["mse"]].min()  # NaN where ours never is as good
+        row["sooner"] = in_turn(group, beside[beside["epochs"] == enough], "seconds")
         if row["program"] == "ours":
             best = np.array([max(max(rate[3:]) for rate in rates) for rates in group["rates"]])
             limit = 1e9 * best / group["operations"]
             row |= {"gflops": np.median(best), "limit": limit.median(), "share": (group["speed"] / limit).median()}
-        else:
-            errors = beside.groupby("epochs")["mse"].median()
-            enough = errors.index[errors <= row["mse"]].min()  # NaN where ours never is as good
-            row["sooner"] = in_turn(group, beside[beside["epochs"] == enough], "seconds")
         rows.append({**row, "trials": len(group)})
     return pd.DataFrame(rows)
 

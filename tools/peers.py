@@ -174,7 +174,7 @@ def floats(images: np.ndarray, part: range) -> Tensor:
     return torch.from_numpy(images[part.start : part.stop]).float() / 255
 
 
-def with_torch_layers(model: nn.Module) -> nn.Module:
+def with_torch_layers(model: nn.Module) -> None:
     """nn.Linear in place of each networks.Dense, with its weights: whose products are faster is a part of the race."""
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
@@ -182,7 +182,6 @@ def with_torch_layers(model: nn.Module) -> nn.Module:
                 linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
                 linear.load_state_dict(layer.state_dict())
                 setattr(parent, name, linear)
-    return model
 
 
 def prepare(folder: Path, mirror: str | None) -> None:
