@@ -1,19 +1,20 @@
-# Every target makes what it needs: `make repro` on a fresh clone is enough.
+# Every target makes what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+LOCK ?= cpu
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install repro test check verify audit format clean
+.PHONY: help install repro test check verify stress audit lock generate format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## .venv with the pinned packages
+install: .venv/installed ## .venv with the locked packages; LOCK=cuda: with PyPI's torch
 
-.venv/installed: requirements.txt
+.venv/installed: requirements/$(LOCK).txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; got " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m dev.install $(LOCK)
 	touch $@
 
 repro: install ## the whole pipeline: dvc repro
@@ -22,24 +23,32 @@ repro: install ## the whole pipeline: dvc repro
 test: install ## the tests
 	python -m pytest -n 2
 
-check: install ## format, lint, tests; CI runs this, then verify
+check: install ## format, lint, types, tests; CI runs this, then verify
 	ruff format --check .
 	ruff check .
+	python -m mypy
 	python -m pytest -n 2
 
-verify: install ## whether a clone of the commit gives the committed results
+verify: install ## whether a clone of the commit reproduces the committed results
 	python -m tools.verify
 
-audit: install ## known vulnerabilities of the installed packages; needs a network
-	@python -m tools.audit
+stress: install ## long tests: fuzzing, kills, other CPUs
+	python -m tests.stress
 
-format: install ## format the code, complete dvc.yaml and the schema
+audit: install ## known vulnerabilities of the installed packages; needs a network
+	@python -m dev.audit
+
+lock: install ## resolve requirements/*.in into locks
+	python -m dev.lock
+
+generate: install ## all generated files: code dependencies in dvc.yaml, schema, plots page
+	python -m dev.generate
+
+format: install ## format the code, fix what lint can
 	ruff format .
 	ruff check --fix .
-	python -m tools.dependencies
-	python -m tools.schema
 
 clean: ## remove what can be made again, except .venv and DVC's cache
-	rm -rf .audit .pytest_cache .ruff_cache dvc_plots reports data/unfinished.safetensors
+	rm -rf .audit .mypy_cache .pytest_cache .ruff_cache dvc_plots reports data/unfinished.safetensors
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	find data metrics plots -name '.*.part' -delete 2>/dev/null || true
