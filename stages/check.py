@@ -1,29 +1,30 @@
 """Stage check: the whole of params.yaml against its schema, and the device, before anything is computed.
 
-Every other stage stands behind this one, and DVC removes a stage's outputs only when it comes to run it: a
-mistake found here costs no earlier result. Writes data/checked, always the same, so that a new value in
-params.yaml repeats this stage and then only those that read it.
+Reads params.yaml. Writes data/checked, always the same bytes, so that a new value in params.yaml reruns this stage
+and then only the stages that read the value. Every other stage depends on this one, and DVC removes a stage's
+outputs only when it runs the stage: a mistake found here costs no earlier result.
 """
+
+from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 from pathlib import Path
 
-from stages.autoencoder import arrays
-from stages.autoencoder.errors import run
-from stages.autoencoder.params import reading, schema
+from stages.autoencoder.core import files
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.everything import Params
+from stages.runtime.command import run_stage
 
 CHECKED = Path("data/checked")
 
 
 def main() -> None:
-    found = reading.read_yaml(reading.PARAMS)
-    params = reading.validate(schema.Params, found, reading.PARAMS)
-    schema.check(params)
+    params = loader.load(Params, whole_file=True)
     if params.device not in ("auto", "cpu"):
-        from stages.autoencoder import devices  # imports torch, seconds that only a named device needs
+        from stages.autoencoder.model import devices  # imports torch, seconds that only a named device needs
 
-        devices.check(params.device)
-    arrays.write(CHECKED, b"params.yaml follows its schema\n")
+        devices.check_present(params.device)
+    files.write(CHECKED, b"params.yaml follows its schema\n")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,16 +1,20 @@
-"""Stage download: dataset name -> data/raw.safetensors.
+"""Stage download: the dataset named in params.yaml -> data/raw.safetensors.
 
-Reads params download; keeps what it fetches in data/downloads. Writes images uint8 (N, C, H, W) and labels
-int64 (N,), and with them the name, the class names and the size of the published test part, which is last.
+Reads params download. Keeps the files that it fetches in data/downloads. Writes images uint8 (N, C, H, W) and labels
+int64 (N,); the description has the dataset's name, the class names and the size of the published test part, which
+is last.
 """
+
+from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 import logging
 from pathlib import Path
 
-from stages.autoencoder import arrays, datasets
-from stages.autoencoder.errors import run
+from stages.autoencoder.core import arrays
+from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.download import DownloadParams
-from stages.autoencoder.params.reading import read
+from stages.autoencoder.sources import builtin
+from stages.runtime.command import run_stage
 
 RAW = Path("data/raw.safetensors")
 DOWNLOADS = Path("data/downloads")
@@ -18,17 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    params = read(DownloadParams).download
-    dataset = datasets.load(params.dataset, DOWNLOADS, params.mirror)
-    arrays.save(
-        RAW,
-        {"images": dataset.images, "labels": dataset.labels},
-        {
-            "dataset": params.dataset,
-            "class_names": list(dataset.class_names),
-            "published_test": dataset.published_test,
-        },
-    )
+    params = loader.load(DownloadParams).download
+    dataset = builtin.load_dataset(params.dataset, DOWNLOADS, params.mirror)
+    about = {
+        "dataset": params.dataset,
+        "class_names": list(dataset.class_names),
+        "published_test": dataset.published_test,
+    }
+    arrays.save(RAW, {"images": dataset.images, "labels": dataset.labels}, about)
     count, *shape = dataset.images.shape
     log.info(
         "%s: %d images of %s, %d classes; published test part: %s",
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,11 +1,14 @@
-"""Stage embed: data/model + data/split/{train,test} -> data/embeddings.safetensors, plots/.
+"""Stage embed: the codes of the images and 2-D maps of them -> data/embeddings.safetensors, plots/.
 
-Reads params device, numerics, threads, embed. Arrays, all in the order of `index`: train and test, the codes
-float32 (N, D) of these parts; mapped, int64 (M,), the places of the test images on the maps, all of them up
-to 10,000; pca and, by embed.map, tsne or umap, float32 (M, 2). The description: the bottleneck of the model, the
-chosen map and the trustworthiness of each.
-Beside them each map as picture and table in plots/embed/, and plots/dimensions.csv with its picture.
+Reads data/model.safetensors, data/split/{train,test}.safetensors and params device, numerics, threads, embed.
+Arrays, in order of `index`: train and test, the codes float32 (N, D) of these parts; mapped, int64 (M,), the
+positions of the test images on the maps, all of them up to 10,000; pca and, by embed.map, tsne or umap, float32
+(M, 2). The description has the model's bottleneck, the digest of its file, the chosen map and the trustworthiness of
+each map. Also writes each map as picture and table to plots/embed/, traversals of the code, and plots/dimensions.csv
+with its picture.
 """
+
+from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 import logging
 from pathlib import Path
@@ -13,71 +16,77 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.autoencoder import arrays, devices, dimensions, images, inference, latent_figures, maps, model, parts
-from stages.autoencoder.activity import active
-from stages.autoencoder.errors import run
-from stages.autoencoder.params.embed import EmbedParams, check
-from stages.autoencoder.params.reading import read
-from stages.autoencoder.undefined import Undefined, offer
+from stages.autoencoder.core import arrays, files
+from stages.autoencoder.data import split_files
+from stages.autoencoder.data.pixels import evenly_spaced
+from stages.autoencoder.figures import code_figures, decoded_codes, image_grids
+from stages.autoencoder.model import devices, inference, model_file
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.embed import EmbedParams
+from stages.autoencoder.scores import ablation, maps
+from stages.autoencoder.scores.code_usage import is_active
+from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
+from stages.runtime.command import run_stage
 
 MODEL = Path("data/model.safetensors")
 TRAIN, TEST = Path("data/split/train.safetensors"), Path("data/split/test.safetensors")
 EMBEDDINGS, PLOTS, DIMENSIONS = Path("data/embeddings.safetensors"), Path("plots/embed"), Path("plots/dimensions.csv")
-POINTS = 2000  # of an interactive map, evenly spread: its page holds every point of every experiment as text
+MAX_POINTS = 2000  # of an interactive map: its page holds every point of every experiment as text
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    params = read(EmbedParams)
-    check(params.embed)
+    params = loader.load(EmbedParams)
     device = devices.prepare(params.device, params.numerics)
-    autoencoder, _ = model.load(MODEL, device)
-    train = parts.load(TRAIN, "images")[0]["images"]
-    test, about = parts.load(TEST, "images", "labels")
+    model, _ = model_file.load(MODEL, device)
+    train = split_files.load(TRAIN, "images")[0]["images"]
+    test, about = split_files.load(TEST, "images", "labels")
     codes = {
-        "train": inference.apply(autoencoder.encode, train, device),
-        "test": inference.apply(autoencoder.encode, test["images"], device),
+        "train": inference.apply(model.encode, train, device),
+        "test": inference.apply(model.encode, test["images"], device),
     }
-    mapped = images.spread(np.arange(len(test["images"])), maps.LARGEST)
-    points, trust = lay_out(codes["test"][mapped], params.embed.map)
-    chosen = {"bottleneck": autoencoder.spec.bottleneck, "map": params.embed.map, "trust": trust}
-    arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, chosen)
-    for name, laid in points.items():
-        save_map(name, laid, trust.get(name), test["labels"][mapped], about["class_names"])
+    mapped = evenly_spaced(np.arange(len(test["images"])), maps.MAX_CODES)
+    points, trust = compute_maps(codes["test"][mapped], params.embed.map)
+    description = {"bottleneck": model.spec.bottleneck, "map": params.embed.map, "trust": trust}
+    arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, description | {"model": files.digest(MODEL)})
+    for name, coordinates in points.items():
+        save_map(name, coordinates, trust.get(name), test["labels"][mapped], about["class_names"])
 
     mean = codes["train"].mean(0, dtype=np.float64)
-    table = dimensions.table(autoencoder, mean, test["images"], codes["test"], device)
-    arrays.write(DIMENSIONS, table.to_csv(index=False).encode())
-    used = active(codes["test"], autoencoder.spec.bottleneck == "gaussian")
-    latent_figures.save_dimensions(PLOTS / "dimensions.png", table, int(used.sum()), len(used))
+    table = ablation.ablation_table(model, mean, test["images"], codes["test"], device)
+    files.write(DIMENSIONS, table.to_csv(index=False).encode())
+    active = is_active(codes["test"], model.is_variational)
+    code_figures.save_dimensions(PLOTS / "dimensions.png", table, int(active.sum()), len(active))
+    picture = decoded_codes.traversals(model, codes["test"], table["dimension"].tolist(), device)
+    image_grids.save_rows(PLOTS / f"{picture.name}.png", picture.rows, title=picture.title)
 
 
-def lay_out(codes: np.ndarray, chosen: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The maps, float32 (M, 2), of codes (M, D) by PCA and by the chosen way, and the trustworthiness of each."""
-    ways = {"pca": maps.pca} | {name: way for name, way in maps.MAPS.items() if name == chosen}
+def compute_maps(codes: np.ndarray, chosen: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """The maps, float32 (M, 2), of codes (M, D) by PCA and by the chosen method, and the trustworthiness of each."""
+    methods = {"pca": maps.pca} | {name: method for name, method in maps.METHODS.items() if name == chosen}
     points: dict[str, np.ndarray] = {}
     trust: dict[str, float] = {}
-    for name, way in ways.items():
+    for name, method in methods.items():
         try:
-            points[name] = way(codes)
-        except Undefined as reason:
+            points[name] = method(codes)
+        except UndefinedScore as reason:
             log.info("no %s map: %s", maps.TITLES[name], reason)
         else:
-            offer(trust, name, maps.trustworthiness, codes, points[name])
+            add_score(trust, name, maps.trustworthiness, codes, points[name])
     return points, trust
 
 
 def save_map(name: str, points: np.ndarray, trust: float | None, labels: np.ndarray, class_names: list[str]) -> None:
-    """One map, (M, 2), as a picture of all points and a table, for the interactive plot, of at most 2,000."""
+    """One map, (M, 2), as a picture of all points and, for the interactive plot, as a table of at most 2,000."""
     title = f"{maps.TITLES[name]} of the codes of {len(points):,} test images"
     if trust is not None:
         title += f"; trustworthiness {trust:.3f}"
-    latent_figures.save_map(PLOTS / f"{name}.png", points, labels, class_names, title, maps.UNITS[name])
+    code_figures.save_map(PLOTS / f"{name}.png", points, labels, class_names, title, maps.UNITS[name])
     classes = np.array(class_names)[labels]
     table = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": classes})
-    table = table.iloc[images.spread(np.arange(len(table)), POINTS)]
-    arrays.write(PLOTS / f"{name}.csv", table.to_csv(index=False).encode())
+    table = table.iloc[evenly_spaced(np.arange(len(table)), MAX_POINTS)]
+    files.write(PLOTS / f"{name}.csv", table.to_csv(index=False).encode())
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,10 +1,12 @@
-"""Stage train: data/split/{train,valid}.safetensors -> data/model.safetensors. Never handed the test part.
+"""Stage train: data/split/{train,valid}.safetensors -> data/model.safetensors. Never sees the test part.
 
-Reads params latent_dim, seed, device, numerics, threads, train. The model has the weights of the best epoch
-by validation error. Beside it: plots/loss.csv, a row an epoch; data/epochs/, after each epoch the same
-validation images reconstructed; plots/training.png, a film strip of them; metrics/train.json.
-An interrupted training goes on from its last finished epoch, kept in data/unfinished.safetensors.
+Reads params latent_dim, seed, device, numerics, threads, train. The model has the weights of the epoch with the
+lowest validation error. Also writes plots/loss.csv, a row for each epoch; data/epochs/, the same validation images
+reconstructed after each epoch; plots/training.png, a strip of them; metrics/train.json.
+An interrupted training resumes after its last finished epoch, from data/unfinished.safetensors.
 """
+
+from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 import csv
 import io
@@ -20,81 +22,98 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stages.autoencoder import arrays, checkpoint, devices, images, inference, model, parts, pictures, variants
-from stages.autoencoder.errors import UserError, run
-from stages.autoencoder.params.reading import read
-from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training import Row, Training
+from stages.autoencoder.core import files
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data import pixels, split_files
+from stages.autoencoder.figures import image_grids
+from stages.autoencoder.model import autoencoder, devices, inference, model_file
+from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.train import Train, TrainParams, check_latent_dim
+from stages.autoencoder.training import checkpoint
+from stages.autoencoder.training.loop import EpochResult, Training
+from stages.runtime.command import run_stage
 
 TRAIN, VALID = Path("data/split/train.safetensors"), Path("data/split/valid.safetensors")
 MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safetensors")
 EPOCHS, STRIP = Path("data/epochs"), Path("plots/training.png")
 LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
-WATCHED = 10  # validation images whose reconstruction is pictured after each epoch
-STRIP_ROWS = 10  # epochs shown in the film strip, as even as powers of one number allow
+PREVIEWS = 10  # validation images that are pictured after each epoch
+STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    params = read(TrainParams)
-    train, valid = (parts.in_file_order(path, "images")[0]["images"] for path in (TRAIN, VALID))
+    params = loader.load(TrainParams)
+    train, valid = (split_files.load_in_file_order(path, "images")[0]["images"] for path in (TRAIN, VALID))
     training = prepare(params, train, valid)
     mark = checkpoint.fingerprint(params.model_dump_json(), [TRAIN, VALID])
-    watched = images.spread(valid, WATCHED)
-    film = checkpoint.load(UNFINISHED, mark, training)
-    if film is None:
-        film = np.empty((0, *watched.shape), np.uint8)
+    originals = pixels.evenly_spaced(valid, PREVIEWS)
+    previews = checkpoint.load(UNFINISHED, mark, training)  # (epochs, PREVIEWS, C, H, W)
+    if previews is None:
+        previews = np.empty((0, *originals.shape), np.uint8)
     else:
-        log.info("train: goes on after epoch %d of an interrupted training", len(film))
+        log.info("train: resumes after epoch %d of an interrupted training", len(previews))
     shutil.rmtree(EPOCHS, ignore_errors=True)
-    for number, frame in enumerate(film, 1):
-        save_epoch(number, watched, frame)
+    for number, preview in enumerate(previews, 1):
+        save_preview(number, originals, preview)
 
     start = time.perf_counter()
-    for row in shown(training):
-        frame = pictures.to_bytes(inference.apply(training.model, watched, training.device))
-        save_epoch(row.epoch, watched, frame)
-        film = np.concatenate([film, frame[None]])
-        checkpoint.save(UNFINISHED, mark, training, film)
+    for result in report_progress(training):
+        preview = image_grids.to_bytes(inference.apply(training.model, originals, training.device))
+        save_preview(result.epoch, originals, preview)
+        previews = np.concatenate([previews, preview[None]])
+        checkpoint.save(UNFINISHED, mark, training, previews)
 
-    log.info(
-        "train: %.1f s, best epoch %d, valid %.4f",
-        time.perf_counter() - start,
-        training.best_row.epoch,
-        training.best_row.valid,
-    )
+    best = training.best_result
+    log.info("train: %.1f s, best epoch %d, valid %.4f", time.perf_counter() - start, best.epoch, best.valid)
     save(params, training)
-    chosen = np.unique(np.geomspace(1, len(film), STRIP_ROWS).round().astype(int))
-    strip = [(f"epoch {epoch}", film[epoch - 1]) for epoch in chosen]
-    pictures.save_rows(STRIP, [("original", watched), *strip])
+    chosen = np.unique(np.geomspace(1, len(previews), STRIP_ROWS).round().astype(int))
+    strip = [(f"epoch {epoch}", previews[epoch - 1]) for epoch in chosen]
+    image_grids.save_rows(STRIP, [("original", originals), *strip])
     UNFINISHED.unlink(missing_ok=True)
 
 
 def prepare(params: TrainParams, train: np.ndarray, valid: np.ndarray) -> Training:
-    """An untrained model and its training. train, valid: uint8 (N, C, H, W)."""
-    shape = train.shape[1:]
-    variants.check(params.train, params.latent_dim, params.numerics, math.prod(shape))
-    settings = params.train
-    spec = model.Spec(
+    """An untrained model and its training. train, valid: uint8 (N, C, H, W).
+
+    Raises UserError for parameters that don't fit the images.
+    """
+    shape, settings = train.shape[1:], params.train
+    layers = settings.conv if settings.architecture == "conv" else settings.mlp
+    spec = autoencoder.Spec(
         shape=shape,
         latent_dim=params.latent_dim,
-        channels=tuple(settings.conv.channels) if settings.architecture == "conv" else (),
-        widths=tuple(settings.conv.widths if settings.architecture == "conv" else settings.mlp.widths),
-        bottleneck=variants.bottleneck(settings),
-        k=settings.sparse.k if variants.bottleneck(settings) == "top_k" else 0,
+        channels=tuple(getattr(layers, "channels", ())),
+        widths=tuple(layers.widths),
+        bottleneck=choose_bottleneck(settings),
+        k=settings.sparse.k if settings.keeps_top_k else 0,
     )
     try:
-        model.outline(spec)
+        check_latent_dim(settings, params.latent_dim, math.prod(shape))
+    except ValueError as error:
+        raise UserError(f"params.yaml: {error}") from None
+    try:
+        autoencoder.build_without_weights(spec)
     except ValueError as error:
         raise UserError(f"params.yaml: {error}; lower train.{settings.architecture} or latent_dim") from None
     device = devices.prepare(params.device, params.numerics)
-    torch.manual_seed(params.seed)  # the initial weights; all later chance has its own generator
-    parts = map(torch.from_numpy, (train, valid))
-    return Training(model.Autoencoder(spec), *parts, settings, params.seed, device)
+    torch.manual_seed(params.seed)  # the initial weights; everything random after that has its own generator
+    images, valid_images = torch.from_numpy(train), torch.from_numpy(valid)
+    return Training(autoencoder.Autoencoder(spec), images, valid_images, settings, params.seed, device)
 
 
-def shown(training: Training) -> Iterator[Row]:
-    """The epochs of a training: a progress bar on a terminal, a line an epoch elsewhere."""
+def choose_bottleneck(settings: Train) -> Bottleneck:
+    """What the variant puts between encoder and decoder."""
+    if "kl" in settings.terms:
+        return Bottleneck.GAUSSIAN
+    if settings.keeps_top_k:
+        return Bottleneck.TOP_K
+    return Bottleneck.RELU if "sparsity" in settings.terms else Bottleneck.LINEAR
+
+
+def report_progress(training: Training) -> Iterator[EpochResult]:
+    """The epochs of a training, shown as a progress bar on a terminal, else as a log line for each epoch."""
     total, done = training.settings.epochs, len(training.history)
     with tqdm(
         total=total * training.batches,
@@ -103,38 +122,41 @@ def shown(training: Training) -> Iterator[Row]:
         disable=not sys.stderr.isatty(),
         mininterval=0.5,
     ) as bar:
-        for row in training.epochs(on_batch=bar.update):
-            text = f"epoch {row.epoch}/{total}  train {row.train:.4f}  valid {row.valid:.4f}  rate {row.rate:.1e}"
+        for result in training.epochs(on_batch=bar.update):
+            text = (
+                f"epoch {result.epoch}/{total}  train {result.train:.4f}  valid {result.valid:.4f}"
+                f"  learning rate {result.learning_rate:.1e}"
+            )
             bar.set_description_str(text, refresh=False)
             if bar.disable:
                 log.info(text)
-            yield row
+            yield result
 
 
-def save_epoch(epoch: int, watched: np.ndarray, frame: np.ndarray) -> None:
-    """The picture after one epoch: originals over reconstructions."""
-    rows = [("original", watched), (f"epoch {epoch}", frame)]
-    pictures.save_rows(EPOCHS / f"epoch_{epoch:04d}.png", rows)
+def save_preview(epoch: int, originals: np.ndarray, preview: np.ndarray) -> None:
+    """The picture after one epoch: originals above reconstructions, both (PREVIEWS, C, H, W)."""
+    rows = [("original", originals), (f"epoch {epoch}", preview)]
+    image_grids.save_rows(EPOCHS / f"epoch_{epoch:04d}.png", rows)
 
 
 def save(params: TrainParams, training: Training) -> None:
-    """The best epoch's model, the loss of every epoch, the metrics."""
-    training.model.load_state_dict(training.best)
-    best = training.best_row
+    """The model of the best epoch, the loss of every epoch, the metrics."""
+    training.model.load_state_dict(training.best_weights)
+    best, settings = training.best_result, params.train
     about = {
-        "variant": params.train.variant,
-        "loss": params.train.loss,
-        "corruption": params.train.denoising.model_dump() if "corruption" in variants.terms(params.train) else None,
-        "beta": params.train.variational.beta if params.train.variant == "variational" else None,
+        "variant": settings.variant,
+        "loss": settings.loss,
+        "corruption": settings.denoising.model_dump() if "corruption" in settings.terms else None,
+        "beta": settings.variational.beta if training.model.is_variational else None,
         "best_epoch": best.epoch,
         "valid": best.valid,
     }
-    model.save(MODEL, training.model, about)
+    model_file.save(MODEL, training.model, about)
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([Row._fields, *training.history])
-    arrays.write(LOSS, table.getvalue().encode())
-    arrays.write_json(METRICS, {"best_epoch": best.epoch, "valid": best.valid})
+    csv.writer(table, lineterminator="\n").writerows([EpochResult._fields, *training.history])
+    files.write(LOSS, table.getvalue().encode())
+    files.write_json(METRICS, {"best_epoch": best.epoch, "valid": best.valid})
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

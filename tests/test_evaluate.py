@@ -14,8 +14,13 @@ from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
-from stages.autoencoder import arrays, corruption, latent_figures, model, pictures, probes, score_figures
-from stages.autoencoder.probes import Coded
+from stages.autoencoder.core import arrays
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.figures import code_figures, image_grids, score_figures
+from stages.autoencoder.model import model_file
+from stages.autoencoder.scores import probes
+from stages.autoencoder.scores.probes import LabelledCodes
+from stages.autoencoder.training import corruption
 
 TEST, RECONSTRUCTIONS = Path("data/split/test.safetensors"), Path("data/reconstructions.safetensors")
 EVERY = worlds.EVERY
@@ -32,8 +37,8 @@ OF_VARIANT = {
 @pytest.fixture
 def undrawn(monkeypatch):
     """No pictures, which take most of the time of a stage on tiny data."""
-    drawers = [(pictures, "save_rows"), (latent_figures, "save_map"), (latent_figures, "save_dimensions")]
-    drawers += [(score_figures, name) for name in ("save_errors", "save_curve", "save_codes")]
+    drawers = [(image_grids, "save_rows"), (code_figures, "save_map"), (code_figures, "save_dimensions")]
+    drawers += [(score_figures, name) for name in ("save_errors", "save_pca_curve", "save_code_scores")]
     for module, name in drawers:
         monkeypatch.setattr(module, name, lambda *given, **named: None)
 
@@ -63,15 +68,32 @@ def unchanged_by_order():
     assert {name for name in before if before[name] != after.get(name)} == set()
 
 
-def test_no_number_and_no_picture_changes_when_the_order_of_the_images_does(workspace):
+def test_the_order_of_images_changes_no_byte(workspace):
     worlds.make(workspace(), corruption="salt_and_pepper")
     unchanged_by_order()
 
 
 @pytest.mark.parametrize("bottleneck", ["gaussian", "top_k"])
-def test_no_number_of_other_variants_changes_when_the_order_of_the_images_does(bottleneck, workspace, undrawn):
+def test_the_order_of_images_changes_no_number_of_other_variants(bottleneck, workspace, undrawn):
     worlds.make(workspace(), bottleneck=bottleneck)
     unchanged_by_order()
+
+
+@pytest.mark.parametrize("stale", ["reconstructions", "embeddings"])
+def test_results_of_another_model_are_refused(stale, workspace, undrawn):
+    made = worlds.make(workspace({"embed": {"map": "none"}}))
+    worlds.run()
+    before = worlds.outputs()
+    with torch.no_grad():
+        made.decoder[-2].bias += 1
+    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
+    worlds.run("reconstruct" if stale == "embeddings" else "embed")
+    message = (
+        rf"^data/{stale}\.safetensors: must be made with data/model\.safetensors; another model made it; run dvc repro"
+    )
+    with pytest.raises(UserError, match=message):
+        worlds.run("evaluate")
+    assert worlds.outputs()["metrics/evaluate.json"] == before["metrics/evaluate.json"]
 
 
 def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
@@ -103,7 +125,9 @@ def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
     parts = [arrays.load(Path(f"data/split/{name}.safetensors"))[0] for name in ("train", "test")]
     pca = PCA(3).fit(parts[0]["images"].reshape(60, -1) / 255)
     codes = [pca.transform(part["images"].reshape(len(part["images"]), -1) / 255).astype(np.float32) for part in parts]
-    expected = probes.scores(*(Coded(*pair) for pair in zip(codes, (part["labels"] for part in parts), strict=True)))
+    expected = probes.score_codes(
+        *(LabelledCodes(*pair) for pair in zip(codes, (part["labels"] for part in parts), strict=True))
+    )
     with Path("plots/codes.csv").open() as file:
         table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
     metrics = worlds.metrics()
@@ -113,7 +137,7 @@ def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
     assert table["trust of tsne map"] == metrics["trust"]
 
 
-def test_the_gain_is_the_mean_over_images_of_the_difference_in_psnr(workspace, undrawn):
+def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
     made = worlds.make(workspace({"embed": {"map": "none"}}), corruption="masking")
     worlds.run()
     clean = pixels()
@@ -186,7 +210,7 @@ PLAIN = {"one class", "two test images", "seven test images", "one dimension, sp
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_what_the_data_do_not_define_is_absent_and_the_rest_is_finite(edge, workspace, caplog, request):
+def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog, request):
     if edge in PLAIN:  # nothing in it is new to the pictures
         request.getfixturevalue("undrawn")
     caplog.set_level("INFO")
@@ -212,7 +236,7 @@ def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request)
     with torch.no_grad():
         made.encoder[-1].weight.zero_()
         made.encoder[-1].bias.zero_()
-    model.save(Path("data/model.safetensors"), made, {"corruption": None})
+    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
     worlds.run()
     found = worlds.metrics()
     assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)
@@ -228,7 +252,7 @@ def documented(page=ROOT / "docs/metrics.md"):
             yield cells[0].strip("` "), cells[1]
 
 
-def test_the_page_of_metrics_names_each_metric_once_in_the_order_of_the_file():
+def test_the_page_of_metrics_lists_the_metrics_in_order():
     names = [name for name, file in documented() if file == "metrics/evaluate.json"]
     added = [name for _, columns in OF_VARIANT.values() for name in columns]
     assert names == EVERY + list(dict.fromkeys(added))

@@ -1,7 +1,7 @@
-"""docs/guide.md, held against the code: its commands and lines run, and whatever it names exists.
+"""docs/guide.md against the code: its commands and its Python code run, and everything that it names exists.
 
-`dvc exp run` is taken apart by DVC's own parser, its parameters are checked against the schema, and the stages that
-it would repeat run on the tiny configuration: in this process, since test_pipeline.py runs them through DVC.
+DVC's own parser reads each `dvc exp run`, its parameters are checked against the schema, and the stages that it would
+rerun run with the tiny configuration: in this process, since test_pipeline.py runs them through DVC.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
@@ -26,75 +27,78 @@ from dvc.cli import parse_args
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from stages.autoencoder import arrays
-from stages.autoencoder.params import reading, schema
-from tools import combinations
+from dev.install import TORCH_INDEX, parse_lock
+from stages.autoencoder.core import arrays
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.everything import Params
+from tools.sweeps import grid
+from tools.workspace import copies
 
 GUIDE = ROOT / "docs/guide.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE, LINK = re.compile(r"`([^`\n]+)`"), re.compile(r"\[([^]]*)\]\(([^)\s]+)\)")
 PROGRAMS = {"dvc", "git", "make", "python", "python3", "."}
 OUTPUTS = ("data/", "metrics/", "plots/")
-NEAR = {"download": {"dataset": "digits", "mirror": None}, "device": "auto", "train": {"epochs": 2}}
+OFFLINE = {"download": {"dataset": "digits", "mirror": None}, "device": "auto", "train": {"epochs": 2}}
 
 text = GUIDE.read_text()
 prose = FENCE.sub("", text)
 spans = sorted(set(CODE.findall(prose)))
 
 
-def blocks(language):
-    """(name of the test, source) of each block."""
-    for number, found in enumerate(FENCE.finditer(text), 1):
-        if found[1] == language:
-            heading = re.findall(r"^#+ (.+)$", text[: found.start()], re.MULTILINE)[-1]
-            yield pytest.param(found[2], id=f"{heading.lower().replace(' ', '-')}-{number}")
+def find_blocks(language):
+    """The source of each block in a language, as a test parameter with a name."""
+    for number, match in enumerate(FENCE.finditer(text), 1):
+        if match[1] == language:
+            heading = re.findall(r"^#+ (.+)$", text[: match.start()], re.MULTILINE)[-1]
+            yield pytest.param(match[2], id=f"{heading.lower().replace(' ', '-')}-{number}")
 
 
-def commands():
-    """Every command as a list of words: those in blocks in their order, then those that stand in sentences alone."""
-    lines = [line for block in blocks("console") for line in block.values[0].splitlines()]
-    found = [shlex.split(line, comments=True) for line in lines]
-    inline = [shlex.split(span) for span in spans if span.split()[0] in PROGRAMS and " " in span]
-    return found + [words for words in inline if words not in found]
+def find_commands():
+    """Every command as a list of words: those in blocks in their order, then those that stand in sentences only."""
+    lines = [line for block in find_blocks("console") for line in block.values[0].splitlines()]
+    in_blocks = [shlex.split(line, comments=True) for line in lines]
+    in_sentences = [shlex.split(span) for span in spans if span.split()[0] in PROGRAMS and " " in span]
+    return in_blocks + [words for words in in_sentences if words not in in_blocks]
 
 
-def parameters(words):
+def read_overrides(words):
     """What stands after each -S."""
     return tuple(value for key, value in pairwise(words) if key == "-S")
 
 
-def experiments():
-    """Each set of parameters that the guide changes, lists of values taken apart."""
-    given = [parameters(words) for words in (*commands(), *(shlex.split(span) for span in spans if "-S" in span))]
-    for several in filter(None, given):
-        for one in get_hydra_sweeps(to_path_overrides(several)):
-            yield tuple(one["params.yaml"])
+def find_experiments():
+    """Each set of parameters that the guide changes; of a list of values each one."""
+    spans_with_values = (shlex.split(span) for span in spans if "-S" in span)
+    for overrides in filter(None, map(read_overrides, (*find_commands(), *spans_with_values))):
+        for combination in get_hydra_sweeps(to_path_overrides(overrides)):
+            yield tuple(combination["params.yaml"])
 
 
-EXPERIMENTS = sorted(set(experiments()))
+EXPERIMENTS = sorted(set(find_experiments()))
 
 
 @pytest.fixture(autouse=True)
-def arithmetic_as_before():
+def restore_torch_settings():
     before = torch.are_deterministic_algorithms_enabled()
     yield
     torch.use_deterministic_algorithms(before)
 
 
-def changed(before, after):
-    """The keys of `after` whose values are others than in `before`, section by section."""
+def find_changes(before, after):
+    """The keys of `after` whose values differ from those in `before`, section by section."""
     for key, value in after.items():
         if isinstance(value, dict):
-            if inner := dict(changed(before[key], value)):
+            if inner := dict(find_changes(before[key], value)):
                 yield key, inner
         elif value != before[key]:
             yield key, value
 
 
 @pytest.fixture(scope="module")
-def few(finished, tmp_path_factory):
+def with_fewer_images(finished, tmp_path_factory):
     """A copy of `finished` with an eighth of the images."""
-    folder = tmp_path_factory.mktemp("few") / "few"
+    folder = tmp_path_factory.mktemp("fewer") / "copy"
     shutil.copytree(finished, folder)
     for path in (folder / "data/split").iterdir():
         part, about = arrays.load(path)
@@ -103,32 +107,33 @@ def few(finished, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def experiment(few, tmp_path_factory):
+def experiment(with_fewer_images, tmp_path_factory):
     """A function: parameters as after -S -> a folder in which the stages that read them have run, with TINY.
 
-    They are laid over params.yaml to be checked, over TINY to be run. Pictures are left empty.
+    The parameters are checked together with params.yaml, and run together with TINY. Pictures are left empty.
     """
-    committed = reading.read_yaml(ROOT / "params.yaml")
+    committed = loader.read_yaml(ROOT / "params.yaml")
 
     def draw_nothing(path, *_, **__):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
     @functools.cache
-    def run(changes, stages=("train", "reconstruct")):
+    def run(overrides, stages=("train", "reconstruct")):
         folder = tmp_path_factory.mktemp("experiment") / "run"
-        shutil.copytree(few, folder)
+        shutil.copytree(with_fewer_images, folder)
         path = folder / "params.yaml"
         shutil.copyfile(ROOT / "params.yaml", path)
-        apply_overrides(path, list(changes))
-        values = reading.read_yaml(path)
-        schema.check(reading.validate(schema.Params, values, Path("params.yaml")))
+        apply_overrides(path, list(overrides))
+        values = loader.read_yaml(path)
+        loader.validate(Params, values, Path("params.yaml"))
+        changes = dict(find_changes(committed, values))
         tiny = merged(deepcopy(committed), TINY)
-        path.write_text(json.dumps(merged(merged(tiny, dict(changed(committed, values))), NEAR)))
+        path.write_text(json.dumps(merged(merged(tiny, changes), OFFLINE)))
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr("stages.autoencoder.pictures.save_rows", draw_nothing)
-            for name in ("split", *stages) if "split" in dict(changed(committed, values)) else stages:
+            patch.setattr("stages.autoencoder.figures.image_grids.save_rows", draw_nothing)
+            for name in ("split", *stages) if "split" in changes else stages:
                 importlib.import_module(f"stages.{name}").main()
         return folder
 
@@ -138,13 +143,7 @@ def experiment(few, tmp_path_factory):
 @pytest.fixture(scope="module")
 def clone(finished, tmp_path_factory):
     """A function that runs a command in a repository in which every stage has run with TINY, all committed."""
-    folder = tmp_path_factory.mktemp("clone")
-    wanted = ("stages", "dvc.yaml", ".dvc", ".dvcignore", ".gitignore")
-    listed = ("git", "ls-files", "--cached", "--others", "--exclude-standard", *wanted)
-    for name in subprocess.check_output(listed, cwd=ROOT, text=True).splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+    folder = copies.copy_working_tree(tmp_path_factory.mktemp("clone"), without=("dvc.lock", "metrics/", "plots/"))
     shutil.copytree(finished, folder, dirs_exist_ok=True)
 
     def run(*words):
@@ -155,41 +154,35 @@ def clone(finished, tmp_path_factory):
     run.folder = folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-        for who in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{who}_NAME", "t")
-            patch.setenv(f"GIT_{who}_EMAIL", "t@example.com")
-        run("git", "init", "-q")
-        run("git", "add", "-A")
-        run("git", "commit", "-qm", "code")
+        copies.commit_all(folder, "code")
         run("dvc", "commit", "-fq")
-        run("git", "add", "-A")
-        run("git", "commit", "-qm", "results")
+        copies.commit_all(folder, "results")
         yield run
 
 
-def test_the_guide_has_only_blocks_that_are_tested():
-    assert {found[1] for found in FENCE.finditer(text)} == {"console", "python"}
+def test_all_blocks_are_tested():
+    assert {match[1] for match in FENCE.finditer(text)} == {"console", "python"}
     assert "```" not in prose
 
 
-@pytest.mark.parametrize("source", list(blocks("python")))
-def test_python_lines_run_after_dvc_repro(source, copy):
+@pytest.mark.parametrize("source", list(find_blocks("python")))
+def test_python_blocks_run_after_dvc_repro(source, copy):
     (copy / "lines.py").write_text(source)
     runpy.run_path("lines.py", run_name="guide")
 
 
-@pytest.mark.parametrize("changes", EXPERIMENTS, ids=" ".join)
-def test_parameters_follow_the_schema_and_their_stages_run(changes, experiment):
-    assert (experiment(changes) / "data/reconstructions.safetensors").exists()
+@pytest.mark.parametrize("overrides", EXPERIMENTS, ids=" ".join)
+def test_parameters_follow_the_schema_and_their_stages_run(overrides, experiment):
+    assert (experiment(overrides) / "data/reconstructions.safetensors").exists()
 
 
 def test_dvc_and_git_commands_run_one_after_the_other(clone, experiment):
-    behind = tuple(stage_names()[stage_names().index("train") :])
+    downstream = tuple(stage_names()[stage_names().index("train") :])
     output = {}
-    for words in commands():
+    for words in find_commands():
         match words:
             case ["dvc", "exp", "run", "-S", "latent_dim=2"]:  # its outputs, as if DVC had run the stages
-                shutil.copytree(experiment(("latent_dim=2",), behind), clone.folder, dirs_exist_ok=True)
+                shutil.copytree(experiment(("latent_dim=2",), downstream), clone.folder, dirs_exist_ok=True)
                 clone("dvc", "commit", "-fq")
             case ["dvc", "exp", "run", *_] | ["dvc", "queue", *_]:
                 pass  # tested above and below
@@ -208,7 +201,7 @@ def test_dvc_and_git_commands_run_one_after_the_other(clone, experiment):
     assert clone("git", "status", "--porcelain") == ""
 
 
-def test_commands_that_need_a_network_or_minutes_are_as_their_programs_take_them(monkeypatch):
+def test_commands_that_need_a_network_or_minutes_fit_their_programs(monkeypatch):
     class Parsed(Exception):  # noqa: N818
         pass
 
@@ -216,48 +209,64 @@ def test_commands_that_need_a_network_or_minutes_are_as_their_programs_take_them
         raise Parsed(parse(parser, *given))
 
     parse = argparse.ArgumentParser.parse_args
-    pinned = {line.split()[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line}
-    for words in commands():
+    for words in find_commands():
         match words:
             case ["dvc", *rest]:
                 parse_args(rest)
             case ["git", *_] | [".", ".venv/bin/activate"] | ["python3", "-m", "venv", ".venv"]:
                 pass
-            case ["make", target]:
-                subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
-            case ["python", "-m", "pip", "install", "-r", file]:
-                assert (ROOT / file).exists()
-            case ["python", "-m", "pip", "install", package, "--index-url", address]:
-                assert package in pinned
-                assert address.startswith("https://download.pytorch.org/")
-            case ["python", "-m", module] if module.startswith("stages."):
+            case ["make", target, *variables]:
+                done = subprocess.run(
+                    ["make", "-n", "-B", target, *variables], cwd=ROOT, check=True, capture_output=True
+                )
+                for variable in variables:
+                    assert variable.partition("=")[2] in done.stdout.decode()
+            case ["python", "-m", module, *rest] if module.startswith("stages."):
                 assert module.removeprefix("stages.") in stage_names()
-            case ["python", "-m", module, *rest] if module.startswith("tools."):
+                assert rest in ([], ["--help"])
+            case ["python", "-m", module, *rest] if module.startswith(("tools.", "dev.")):
                 with monkeypatch.context() as patch:
                     patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
                     patch.setattr(sys, "argv", [module, *rest])
                     with pytest.raises(Parsed) as parsed:
                         importlib.import_module(module).main()
-                if grid := getattr(parsed.value.args[0], "parameters", None):
-                    expanded = combinations.expand(grid, "guide", ROOT / "params.yaml")
+                options = parsed.value.args[0]
+                if parameters := getattr(options, "parameters", None):
+                    expanded = grid.expand(parameters, "guide", ROOT / "params.yaml")
                     assert [c.problem for c in expanded if c.problem] == []
+                if lock := getattr(options, "lock", None):
+                    assert "torch" in parse_lock(ROOT / f"requirements/{lock}.txt")
+                    assert TORCH_INDEX.startswith("https://download.pytorch.org/")
             case _:
                 pytest.fail(f"no test for {words}")
 
 
-def resolve(name):
-    """The object `module.name...` of the project or of an installed package, the class's `name` included."""
+def module_files(stem) -> Iterator[Path]:
+    """The modules of the stages, and what they share, that have this name."""
+    yield from (path.relative_to(ROOT) for path in sorted((ROOT / "stages").rglob(f"{stem}.py")))
+
+
+def resolve(name, path=None):
+    """The object `module.name...` in a module of the project, or of a package; None if there is no such object.
+
+    path: the file of the module, below ROOT. Without it, every module of that name is tried.
+    """
     head, *rest = name.split(".")
     if head == "torchvision":
-        importlib.import_module("stages.autoencoder.torchvision_import")
-    places = [f"stages.autoencoder.{head}", f"stages.{head}", head]
-    for place in places:
-        if place == head or (ROOT / (place.replace(".", "/") + ".py")).exists():
-            found = importlib.import_module(place)
-            for part in rest:
+        importlib.import_module("stages.autoencoder.sources.torchvision_datasets")
+    files = [path] if path else module_files(head)
+    places = [".".join(file.with_suffix("").parts) for file in files]
+    for place in places or [head]:
+        found = importlib.import_module(place)
+        for part in rest:
+            try:
                 found = getattr(found, part, None) or importlib.import_module(f"{place}.{part}")
+            except ModuleNotFoundError:
+                found = None
+                break
+        if found is not None:
             return found
-    raise AssertionError(name)
+    return None
 
 
 def keys(section, prefix=""):
@@ -278,11 +287,11 @@ def words_of_the_code():
 
 
 def values_of_the_schema():
-    listed = re.findall(r'"enum": \[(.*?)\]', (ROOT / "docs/params.schema.json").read_text(), re.DOTALL)
-    return {value for some in listed for value in json.loads(f"[{some}]")}
+    enums = re.findall(r'"enum": \[(.*?)\]', (ROOT / "docs/params.schema.json").read_text(), re.DOTALL)
+    return {value for enum in enums for value in json.loads(f"[{enum}]")}
 
 
-def test_every_name_in_the_guide_is_one_of_the_code(finished, experiment):
+def test_every_name_occurs_in_the_code(finished, experiment):
     params = yaml.load((ROOT / "params.yaml").read_text())
     known = {*keys(params), *values_of_the_schema(), *words_of_the_code(), *stage_names()}
     ignored = (ROOT / ".gitignore").read_text().split()
@@ -290,7 +299,9 @@ def test_every_name_in_the_guide_is_one_of_the_code(finished, experiment):
     for span in spans:
         if span.split()[0] in PROGRAMS or span.startswith("-S "):
             continue  # a command, tested above
-        if pair := re.fullmatch(r"([\w.]+): (\w+)", span):
+        if span.startswith("import "):
+            importlib.import_module(span.removeprefix("import "))
+        elif pair := re.fullmatch(r"([\w.]+): (\w+)", span):
             key, value = pair.groups()
             assert key in keys(params), span
             assert value in values_of_the_schema() | {"auto", "cpu", "cuda", "mps"}, span
@@ -308,7 +319,7 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_to_what_it_says():
+def test_every_link_leads_to_what_its_label_names():
     for label, target in LINK.findall(prose):
         file, _, anchor = target.partition("#")
         if file.startswith("https://arxiv.org/abs/"):
@@ -319,7 +330,7 @@ def test_every_link_leads_to_what_it_says():
         assert not anchor or anchor in anchors(path), target
         if path.suffix == ".py":
             name = label.strip("`")
-            assert resolve(name) is not None
+            assert resolve(name, path.relative_to(ROOT)) is not None, (label, target)
             assert name.split(".")[0] == path.stem, (label, target)
             defined = {getattr(node, "name", None) for node in ast.walk(ast.parse(path.read_text()))}
             defined |= {node.target.id for node in ast.parse(path.read_text()).body if isinstance(node, ast.AnnAssign)}

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.autoencoder import devices, networks
-from stages.autoencoder.errors import UserError
-from stages.autoencoder.model import Autoencoder, Spec
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.model import devices, networks
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.dense import Dense
 
 SIZES = [(1, 8, 8), (3, 17, 17), (1, 28, 28), (3, 32, 32), (2, 9, 14), (1, 5, 31)]
 
@@ -30,7 +31,7 @@ def test_images_of_any_size_come_back_in_their_own_shape_and_range(shape, archit
 
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_the_decoder_runs_through_the_sizes_of_the_encoder_backwards(shape, architecture):
+def test_the_decoder_reverses_the_sizes_of_the_encoder(shape, architecture):
     """Sizes of all feature maps (or widths of all layers), recorded by hooks on the modules that make them."""
     model = autoencoder(shape, architecture).eval()
     makers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -47,7 +48,7 @@ def test_the_decoder_runs_through_the_sizes_of_the_encoder_backwards(shape, arch
 
 
 def test_sizes_are_halved_rounding_up():
-    assert networks.halved((1, 28, 17), 3) == [(28, 17), (14, 9), (7, 5), (4, 3)]
+    assert networks.halved_sizes((1, 28, 17), 3) == [(28, 17), (14, 9), (7, 5), (4, 3)]
 
 
 def test_images_of_another_shape_are_refused_with_both_shapes():
@@ -67,7 +68,7 @@ def test_dense_gives_the_numbers_and_gradients_of_linear(size, lying, numerics):
         "every second number": torch.rand(batch, 2 * inputs)[:, ::2],
         "one image repeated": torch.rand(1, inputs).expand(batch, inputs),
     }[lying].requires_grad_()
-    dense = networks.Dense(inputs, outputs)
+    dense = Dense(inputs, outputs)
     leaves = [x, dense.weight, dense.bias]
     expected = nn.functional.linear(*(leaf.double() for leaf in leaves))
     got = dense(x)
@@ -79,17 +80,17 @@ def test_dense_gives_the_numbers_and_gradients_of_linear(size, lying, numerics):
 
 
 def test_dense_multiplies_in_bfloat16_under_autocast():
-    dense, x = networks.Dense(784, 16), torch.rand(64, 784)
+    dense, x = Dense(784, 16), torch.rand(64, 784)
     with torch.autocast("cpu", torch.bfloat16):
         assert dense(x).dtype == torch.bfloat16
 
 
-def test_a_trained_batch_norm_behind_dense_has_correctly_rounded_square_roots():
+def test_batch_norm_behind_dense_rounds_square_roots_correctly():
     """NumPy's are, torch's own are not always: their last bit is the CPU's, which portable numerics rule out."""
     devices.prepare("cpu", "portable")
     norm = nn.BatchNorm1d(512)
     norm.running_var.uniform_(0.1, 2.0, generator=torch.Generator().manual_seed(0))
-    layer = nn.Sequential(networks.Dense(784, 512), norm).eval()
+    layer = nn.Sequential(Dense(784, 512), norm).eval()
     with torch.no_grad():
         x = torch.rand(64, 784)
         roots = np.sqrt((norm.running_var + norm.eps).numpy())
@@ -105,7 +106,7 @@ def test_top_k_keeps_the_k_largest_and_drops_the_rest():
         assert after == [value if value in kept else 0 for value in before]
 
 
-def test_relu_codes_are_never_negative_and_gaussian_codes_have_a_mean_and_a_log_variance():
+def test_relu_codes_are_not_negative_and_gaussian_codes_have_mean_and_log_variance():
     images = torch.rand(64, 1, 8, 8)
     z = autoencoder(bottleneck="relu").encode(images)
     assert (z >= 0).all()

@@ -1,4 +1,4 @@
-"""The pins of stages/__init__.py: what may not reach a number."""
+"""The pins of stages/runtime/numerics.py: what may not reach a number."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from conftest import ROOT
 PRODUCTS = """
 import os, sys
 os.sched_setaffinity(0, set(map(int, sys.argv[1:])))
-import stages
+import stages.runtime.numerics
 import hashlib
 import numpy as np
 images = np.random.default_rng(0).standard_normal((600, 300)).astype(np.float32)
@@ -34,8 +34,8 @@ def test_the_number_of_cores_does_not_reach_principal_axes():
 
 
 FAULTS = """
-import resource, stages, torch
-from stages.autoencoder import devices
+import resource, stages.runtime.numerics, torch
+from stages.autoencoder.model import devices
 devices.prepare("cpu", "fast")
 def step():
     layers = [torch.ones(2_000_000)]

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from stages.autoencoder import augmentation, objectives
-from stages.autoencoder.corruption import KINDS, corrupt
-from stages.autoencoder.model import reparametrise
-from stages.autoencoder.params.train import Denoising
+from stages.autoencoder.model import objectives
+from stages.autoencoder.model.autoencoder import reparametrise
+from stages.autoencoder.params.denoising import Corruption
+from stages.autoencoder.training import augmentation
+from stages.autoencoder.training.corruption import corrupt
 
 
 def generator(seed=0):
@@ -29,14 +30,14 @@ def test_gaussian_kl_refuses_two_shapes():
         objectives.gaussian_kl(torch.zeros(2, 3), torch.zeros(3, 2))
 
 
-def test_binary_cross_entropy_is_the_bernoulli_likelihood_of_black_and_white_images():
+def test_bce_is_the_bernoulli_likelihood_of_black_and_white_images():
     logits = torch.randn(9, 1, 4, 4, generator=generator()) * 5
     target = (torch.rand(9, 1, 4, 4, generator=generator(1)) < 0.5).float()
     expected = -Bernoulli(logits=logits).log_prob(target).sum((1, 2, 3))
     torch.testing.assert_close(objectives.binary_cross_entropy(logits, target), expected)
 
 
-def test_binary_cross_entropy_of_grey_levels_is_least_at_the_grey_level_itself():
+def test_bce_of_grey_levels_is_least_at_the_grey_level():
     grey = torch.full((1, 1, 1, 1), 0.3)
     least = objectives.binary_cross_entropy(torch.logit(grey), grey).item()
     assert least == pytest.approx(-0.3 * math.log(0.3) - 0.7 * math.log(0.7))
@@ -54,7 +55,7 @@ def test_l1_is_the_sum_of_absolute_values_by_hand():
     assert objectives.l1(torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]])).tolist() == [3.5, 0.0]
 
 
-def test_reparametrised_samples_have_the_mean_and_variance_asked_for():
+def test_reparametrised_samples_have_mean_and_variance():
     mean, log_var = torch.full((100_000, 1), 1.5), torch.full((100_000, 1), math.log(4.0))
     z = reparametrise(mean, log_var, generator())
     assert z.mean().item() == pytest.approx(1.5, abs=0.02)
@@ -67,7 +68,7 @@ def test_reparametrisation_gradients_match_a_numerical_derivative():
     assert torch.autograd.gradcheck(lambda m, v: reparametrise(m, v, generator(2)).sin(), (mean, log_var))
 
 
-def test_gaussian_corruption_has_the_standard_deviation_asked_for_and_stays_in_range():
+def test_gaussian_corruption_has_its_deviation_and_stays_in_range():
     grey = torch.full((10, 1, 100, 100), 0.5)
     noise = corrupt(grey, "gaussian", 0.05, generator()) - grey
     assert noise.mean().item() == pytest.approx(0, abs=1e-3)
@@ -80,7 +81,7 @@ def test_gaussian_corruption_has_the_standard_deviation_asked_for_and_stays_in_r
 
 
 @pytest.mark.parametrize(("kind", "black", "white"), [("masking", 0.4, 0.0), ("salt_and_pepper", 0.2, 0.2)])
-def test_masking_and_salt_and_pepper_hit_the_share_of_pixels_asked_for(kind, black, white):
+def test_masking_and_salt_and_pepper_set_their_share_of_pixels(kind, black, white):
     grey = torch.full((10, 1, 100, 100), 0.5)
     hit = corrupt(grey, kind, 0.4, generator())
     assert (hit == 0).float().mean().item() == pytest.approx(black, abs=0.01)
@@ -88,12 +89,18 @@ def test_masking_and_salt_and_pepper_hit_the_share_of_pixels_asked_for(kind, bla
     assert ((hit == 0) | (hit == 1) | (hit == 0.5)).all()
 
 
-def test_the_kinds_of_corruption_are_those_that_params_yaml_may_name():
-    assert get_args(Denoising.model_fields["corruption"].annotation) == KINDS
+CORRUPTIONS = get_args(Corruption)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_level_0_changes_nothing_and_the_given_image_is_never_changed(kind):
+def test_every_kind_of_corruption_that_params_list_is_implemented():
+    images = torch.rand(2, 1, 4, 4)
+    assert all(corrupt(images, kind, 0.5, generator()).shape == images.shape for kind in CORRUPTIONS)
+    with pytest.raises(ValueError, match="got blur"):
+        corrupt(images, "blur", 0.5, generator())
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_level_0_changes_nothing_and_no_input_changes(kind):
     images = torch.rand(5, 3, 6, 6, generator=generator())
     before = images.clone()
     assert torch.equal(corrupt(images, kind, 0.0, generator()), images)
@@ -126,18 +133,20 @@ def centres(images):
 
 def test_no_shift_at_all_gives_the_images_back():
     images = torch.rand(3, 2, 9, 14, generator=generator())
-    torch.testing.assert_close(augmentation.shift(images, generator(), translate=0, rotate=0, scale=0), images)
+    torch.testing.assert_close(augmentation.random_affine(images, generator(), translate=0, rotate=0, scale=0), images)
 
 
-def test_translation_moves_by_up_to_so_many_pixels_each_way_uniformly():
-    moved = centres(augmentation.shift(blob(2000), generator(), translate=3.0, rotate=0, scale=0)) - centres(blob(1))
+def test_translation_is_uniform_up_to_its_bound():
+    moved = centres(augmentation.random_affine(blob(2000), generator(), translate=3.0, rotate=0, scale=0)) - centres(
+        blob(1)
+    )
     assert moved.abs().max() <= 3.001
     assert moved.std(0).tolist() == pytest.approx([3 / math.sqrt(3)] * 2, rel=0.05)  # of a uniform distribution
 
 
-def test_rotation_turns_about_the_middle_without_shearing_an_oblong_image():
+def test_rotation_does_not_shear_an_oblong_image():
     middle = torch.tensor([13.5, 9.5])
-    turned = centres(augmentation.shift(blob(), generator(), translate=0, rotate=40.0, scale=0)) - middle
+    turned = centres(augmentation.random_affine(blob(), generator(), translate=0, rotate=40.0, scale=0)) - middle
     before = centres(blob(1))[0] - middle
     torch.testing.assert_close(turned.norm(dim=1), before.norm().expand(200), rtol=0.02, atol=0.02)
     angles = torch.atan2(turned[:, 0], turned[:, 1]) - torch.atan2(before[0], before[1])
@@ -145,6 +154,6 @@ def test_rotation_turns_about_the_middle_without_shearing_an_oblong_image():
 
 
 def test_scale_changes_the_area_by_the_square_of_the_factor():
-    area = augmentation.shift(blob(), generator(), translate=0, rotate=0, scale=0.2).sum((1, 2, 3)) / 20
+    area = augmentation.random_affine(blob(), generator(), translate=0, rotate=0, scale=0.2).sum((1, 2, 3)) / 20
     assert 0.8**2 * 0.95 < area.min() < 0.72
     assert 1.38 < area.max() < 1.2**2 * 1.05

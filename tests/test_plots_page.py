@@ -1,4 +1,4 @@
-"""The pages of `dvc plots show` and `dvc plots diff`: all is drawn, and nothing is asked from a network.
+"""The pages of `dvc plots show` and `dvc plots diff`: all is drawn, in order, and nothing is asked from a network.
 
 DVC makes the pages with the project's own .dvc/ (config and templates) in a clone of a small repository.
 """
@@ -16,12 +16,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from dvc_render import VegaRenderer, render_html
+from conftest import ROOT
+from dvc_render import ImageRenderer, VegaRenderer, render_html
 from dvc_render.html import PAGE_HTML
 from PIL import Image
+from ruamel.yaml import YAML
 
-from tools import plots_page
+from dev import plots_page
 
+TEMPLATE = ROOT / plots_page.TEMPLATE
 EPOCHS, POINTS, CLASSES = 12, 60, 10
 PLOTS = """\
 plots:
@@ -66,6 +69,14 @@ addEventListener("load", () => setTimeout(() => {
     charts: Object.fromEntries(charts),
     failed: all(document, ".failed").map(box => box.textContent),
     pictures: all(document, "img").map(image => image.naturalWidth),
+    sections: all(document, "main > section, main > details").map(section => [
+      section.querySelector("h2, summary").textContent,
+      all(section, ".plot").map(box => box.id),
+      section.tagName === "SECTION" || section.open
+    ]),
+    revisions: document.getElementById("revisions")?.textContent,
+    legends: Object.fromEntries(all(document, ".vega-embed").map(box => [box.id,
+      all(box, ".role-legend .role-legend-label text").map(text => text.textContent)])),
     asked: performance.getEntriesByType("resource").map(entry => entry.name),
     wider: document.documentElement.scrollWidth - document.documentElement.clientWidth
   });
@@ -131,7 +142,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("plots_page")
     origin, clone = folder / "origin", folder / "clone"
     shutil.copytree(
-        plots_page.ROOT / ".dvc",
+        ROOT / ".dvc",
         origin / ".dvc",
         ignore=shutil.ignore_patterns("tmp", "cache", "config.local"),
     )
@@ -178,19 +189,19 @@ def browse(page: Path, profile: Path) -> dict:
     return json.loads(unescape(seen[1]))
 
 
-def test_the_committed_template_is_what_the_tool_writes():
-    committed = plots_page.TEMPLATE.read_bytes()
-    assert committed == plots_page.page().encode(), "run python -m tools.plots_page and commit what it writes"
+def test_committed_template_is_generated():
+    committed = TEMPLATE.read_bytes()
+    assert committed == plots_page.page().encode(), "run make generate and commit what it writes"
 
 
-def test_the_template_has_one_place_for_the_plots_and_only_its_own_scripts():
-    text = plots_page.TEMPLATE.read_text(encoding="utf-8")
+def test_template_has_one_place_for_plots_and_only_its_own_scripts():
+    text = TEMPLATE.read_text(encoding="utf-8")
     assert [text.count(place) for place in ("{plot_divs}", "{scripts}", "{refresh_tag}")] == [1, 0, 0]
     assert text.count("</script") == text.count("\n<script>") == 2
 
 
 @pytest.mark.parametrize("name", ["show", "diff"])
-def test_a_page_asks_for_nothing_but_the_pictures_beside_it(pages, name):
+def test_page_asks_for_nothing_but_the_pictures_beside_it(pages, name):
     text = pages[name].read_text(encoding="utf-8")
     found = Fetches(text).found
     assert len(found) == {"show": 1, "diff": 2}[name]
@@ -200,15 +211,15 @@ def test_a_page_asks_for_nothing_but_the_pictures_beside_it(pages, name):
     assert "jsdelivr" not in text
 
 
-def test_the_page_forbids_the_browser_every_network_address():
-    policy = Fetches(plots_page.TEMPLATE.read_text(encoding="utf-8")).policy
+def test_page_forbids_every_network_address():
+    policy = Fetches(TEMPLATE.read_text(encoding="utf-8")).policy
     rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
     sources = {source for rule in rules.values() for source in rule.split()}
     assert sources <= {"'none'", "'self'", "'unsafe-inline'", "'unsafe-eval'", "file:", "data:", "blob:"}
 
 
-def test_the_check_finds_what_the_page_of_dvc_itself_asks_for(pages):
+def test_check_finds_what_dvcs_own_page_asks_for(pages):
     found = Fetches(pages["default"].read_text(encoding="utf-8")).found
     assert sum("://cdn.jsdelivr.net/npm/vega" in reference for reference in found) == 3
     styled = Fetches('<style>@import "http://a/b.css"; p {background: url(//c/d.png)}</style>')
@@ -217,7 +228,7 @@ def test_the_check_finds_what_the_page_of_dvc_itself_asks_for(pages):
 
 @needs_chromium
 @pytest.mark.parametrize(("name", "revisions"), [("show", ["workspace"]), ("diff", ["second", "first"])])
-def test_chromium_draws_every_mark_without_a_network(pages, tmp_path, name, revisions):
+def test_chromium_draws_every_mark_offline(pages, tmp_path, name, revisions):
     seen = browse(pages[name], tmp_path)
     charts, count = seen["charts"], len(revisions)
     assert seen["failed"] == []
@@ -238,23 +249,92 @@ def test_chromium_draws_every_mark_without_a_network(pages, tmp_path, name, revi
 
 
 @needs_chromium
-def test_chromium_draws_nothing_in_the_page_of_dvc_itself_without_a_network(pages, tmp_path):
+def test_chromium_draws_nothing_of_dvcs_own_page_offline(pages, tmp_path):
     seen = browse(pages["default"], tmp_path)
     assert seen["charts"] == {}
     assert any("cdn.jsdelivr.net" in address for address in seen["asked"])
 
 
 @needs_chromium
-def test_chromium_draws_a_map_of_many_points_and_says_which_chart_fails(tmp_path):
+def test_chromium_draws_many_points_and_names_the_chart_that_fails(tmp_path):
     rows = [{"rev": "HEAD", "x": i % 83, "y": i % 71, "class": f"kind {i % 12}"} for i in range(5001)]
-    style = {"template_dir": plots_page.TEMPLATE.parent, "x": "x", "y": "y"}
+    style = {"template_dir": TEMPLATE.parent, "x": "x", "y": "y"}
     broken = tmp_path / "broken.json"
     broken.write_text('{"data": {"values": "<DVC_METRIC_DATA>"}, "mark": "no such mark"}', encoding="utf-8")
     renderers = [
         VegaRenderer(rows, "5001 points", template="latent_map", **style),
         VegaRenderer(rows[:1], "broken", template=str(broken), **style),
     ]
-    render_html(renderers, tmp_path / "index.html", html_template=plots_page.TEMPLATE)
+    render_html(renderers, tmp_path / "index.html", html_template=TEMPLATE)
     seen = browse(tmp_path / "index.html", tmp_path / "profile")
     assert [ink > 10_000 for ink in seen["charts"]["5001_points"]["ink"]] == [True]  # pixels on one canvas
     assert [text.split(":")[0] for text in seen["failed"]] == ["broken cannot be drawn"]
+
+
+def test_every_plot_of_the_pipeline_has_one_place_on_the_page():
+    placed = [path for paths in plots_page.SECTIONS.values() for path in paths]
+    assert len(placed) == len(set(placed))
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "plots").rglob("*.*")} <= set(placed)
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    declared = [next(iter(entry)) for stage in stages for entry in stage.get("plots", [])]
+    assert all(any(path == plot or path.startswith(f"{plot}/") for plot in declared) for path in placed)
+
+
+def arranged_page(folder: Path, paths: list[str], revisions: list[str], values: dict[str, list[float]]) -> Path:
+    """The page of these plots, in the order in which DVC hands them to the template.
+
+    values: for each revision the y values of every chart.
+    """
+    Image.new("L", (90, 60), color=128).save(folder / "picture.png")
+    renderers = []
+    for path in paths:
+        if path.endswith(".png"):
+            images = [{"rev": rev, "src": "picture.png"} for rev in revisions]
+            renderers.append(ImageRenderer(images, path))
+            continue
+        rows = [{"rev": rev, "x": i, "y": y, "class": i} for rev in revisions for i, y in enumerate(values[rev], 1)]
+        template = "latent_map" if "embed" in path else "pca"
+        style = {"template": template, "template_dir": TEMPLATE.parent, "x": "x", "y": "y", "title": path}
+        renderers.append(VegaRenderer(rows, path, **style))
+    render_html(renderers, folder / "index.html", html_template=TEMPLATE)
+    return folder / "index.html"
+
+
+@needs_chromium
+def test_page_is_in_the_order_of_its_sections_with_repeats_folded(tmp_path):
+    paths = [path for section in plots_page.SECTIONS.values() for path in section]
+    unknown = ["plots/new.csv", "plots/new.png"]
+    page = arranged_page(tmp_path, [*reversed(paths), *unknown], ["one"], {"one": [3.0, 2.0, 1.0]})
+    seen = browse(page, tmp_path / "profile")
+
+    def ids(paths: list[str]) -> list[str]:
+        return [ImageRenderer.remove_special_chars(path) for path in paths]
+
+    folded = plots_page.FOLDED
+    expected = [[heading, ids(paths), True] for heading, paths in plots_page.SECTIONS.items() if heading != folded]
+    expected += [["Other", sorted(ids(unknown)), True], [folded, ids(plots_page.SECTIONS[folded]), False]]
+    assert seen["sections"] == expected
+    assert seen["failed"] == []
+    assert seen["revisions"] == "one"
+    assert seen["legends"]["plots_pca_csv"] == []  # one revision needs no legend
+    assert "t-SNE of the codes" in seen["charts"]["plots_embed_tsne_csv"]["titles"]
+    assert seen["wider"] == 0
+
+
+@needs_chromium
+def test_page_draws_equal_revisions_once_under_both_names(tmp_path):
+    values = {"one": [3.0, 2.0, 1.0], "two": [4.0, 2.0, 1.0], "three": [3.0, 2.0, 1.0]}
+    page = arranged_page(tmp_path, ["plots/pca.csv", "plots/embed/tsne.csv"], list(values), values)
+    seen = browse(page, tmp_path / "profile")
+    assert seen["charts"]["plots_pca_csv"]["lines"] == [3, 3]
+    assert seen["legends"]["plots_pca_csv"] == ["one, three", "two"]
+    assert seen["charts"]["plots_embed_tsne_csv"]["symbols"] == 6
+    titles = seen["charts"]["plots_embed_tsne_csv"]["titles"]
+    assert [title for title in titles if title in ("one, three", "one", "two", "three")] == ["one, three", "two"]
+    assert seen["revisions"] == "one, two, three"
+
+
+@needs_chromium
+def test_repeat_alone_on_the_page_is_open(tmp_path):
+    seen = browse(arranged_page(tmp_path, ["plots/pca.csv"], ["one"], {"one": [2.0, 1.0]}), tmp_path / "profile")
+    assert seen["sections"] == [["Plots", ["plots_pca_csv"], True]]

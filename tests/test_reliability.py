@@ -1,6 +1,5 @@
-"""Faults and hostile input: what is refused in one line, what stays as it was. Long runs: tools.{fuzz,faults,power}."""
+"""Faults and hostile input: what is refused in one line, what stays as it was. Long runs: tests/stress."""
 
-import hashlib
 import json
 import os
 import resource
@@ -19,19 +18,29 @@ from conftest import ROOT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from stages import baseline, download, embed, evaluate, reconstruct, split, train
-from stages.autoencoder import arrays, errors, idx, latent_figures, model, parts, pictures, score_figures
-from stages.autoencoder.errors import UserError
-from tools import bad_input, fuzz, mend
+from stages import baseline, check, download, embed, evaluate, reconstruct, split, train
+from stages.autoencoder.core import arrays, files
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data import split_files
+from stages.autoencoder.figures import code_figures, image_grids, score_figures
+from stages.autoencoder.model import model_file
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.sources import idx_files
+from stages.autoencoder.training import checkpoint
+from stages.runtime import command
+from tests.stress import fuzz
 
-ENDED = subprocess.Popen([sys.executable, "--version"], stdout=subprocess.DEVNULL)
-ENDED.wait()  # its number is that of no process now
+ENDED_PROCESS = subprocess.Popen([sys.executable, "--version"], stdout=subprocess.DEVNULL)
+ENDED_PROCESS.wait()  # its number is that of no process now
+SPEC = Spec((1, 8, 8), 4, (), (16,), "linear")
 
 
-@pytest.mark.parametrize("kind", fuzz.OUTPUTS)
-def test_bad_input_is_taken_or_refused_in_one_line_and_changes_nothing(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", fuzz.TARGETS)
+def test_bad_input_is_taken_or_refused_in_one_line(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cases, trial = fuzz.prepare(kind)
+    target = fuzz.make_target(kind)
 
     @settings(
         max_examples=12,
@@ -41,56 +50,56 @@ def test_bad_input_is_taken_or_refused_in_one_line_and_changes_nothing(kind, tmp
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(cases)
-    def each(case):
-        fuzz.attempt(kind, trial, case)
+    @given(target.cases)
+    def try_each(case):
+        fuzz.try_case(target, case)
 
-    each()
+    try_each()
 
 
-def flipped(content, at):
+def flip_bit(content, at):
     changed = bytearray(content)
     changed[at] ^= 1
     return bytes(changed)
 
 
-def test_two_writers_of_one_file_never_finish_each_others_work(tmp_path, monkeypatch):
+def test_two_writers_never_rename_each_others_file(tmp_path, monkeypatch):
     path, sync = tmp_path / "out", os.fsync
 
-    def meanwhile(handle):
-        monkeypatch.setattr(arrays.os, "fsync", sync)
-        arrays.write(path, b"of the second")
+    def write_second(handle):
+        monkeypatch.setattr(files.os, "fsync", sync)
+        files.write(path, b"of the second")
         assert path.read_bytes() == b"of the second"
         sync(handle)
 
-    monkeypatch.setattr(arrays.os, "fsync", meanwhile)
-    arrays.write(path, b"the first one's")
+    monkeypatch.setattr(files.os, "fsync", write_second)
+    files.write(path, b"the first one's")
     assert path.read_bytes() == b"the first one's"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_process_left_half_written_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    left, living = tmp_path / f".out.{ENDED.pid}-0a.part", tmp_path / f".out.{os.getpid()}-0a.part"
-    other = tmp_path / f".other.{ENDED.pid}-0a.part"
+def test_only_files_of_ended_processes_are_removed(tmp_path):
+    left, living = tmp_path / f".out.{ENDED_PROCESS.pid}-0a.part", tmp_path / f".out.{os.getpid()}-0a.part"
+    other = tmp_path / f".other.{ENDED_PROCESS.pid}-0a.part"
     for path in (left, living, other):
         path.write_bytes(b"half")
-    arrays.write(tmp_path / "out", b"whole")
+    files.write(tmp_path / "out", b"whole")
     assert sorted(tmp_path.iterdir()) == sorted([living, other, tmp_path / "out"])
 
 
-def test_half_written_files_are_no_part_of_a_result():
+def test_git_and_dvc_ignore_half_written_files():
     for name in (".gitignore", ".dvcignore"):
         assert ".*.part" in (ROOT / name).read_text().splitlines()
 
 
-def test_a_full_disk_costs_one_line_with_path_and_need_and_no_earlier_output(workspace):
+def test_full_disk_is_one_line_and_keeps_earlier_output(workspace):
     folder = workspace()
-    arrays.write(download.RAW, b"of an earlier run")
+    files.write(download.RAW, b"of an earlier run")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # no file may be longer, as on a disk that is full
     try:
         with pytest.raises(SystemExit) as ended:
-            errors.run(download.main)
+            command.run(download.main)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # 1,797 images of 64 bytes, as many labels of 8, and a header
@@ -100,48 +109,47 @@ def test_a_full_disk_costs_one_line_with_path_and_need_and_no_earlier_output(wor
     assert [path.name for path in (folder / "data").iterdir()] == ["raw.safetensors"]
 
 
-def test_a_folder_that_is_read_only_is_named_by_the_output_and_not_by_its_temporary_file(tmp_path, monkeypatch):
+def test_read_only_folder_is_reported_under_the_output_name(tmp_path, monkeypatch):
     def refuse(path, *_, **__):
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)  # so does Linux, though the file is not there
     with pytest.raises(OSError, match="Read-only file system; 5 bytes are to be written") as refused:
-        arrays.write(tmp_path / "out", b"whole")
+        files.write(tmp_path / "out", b"whole")
     assert refused.value.filename == str(tmp_path / "out")
 
 
-def test_memory_that_does_not_suffice_is_one_line():
-    def hungry():
+def test_too_little_memory_is_one_line():
+    def run_out_of_memory():
         raise MemoryError("Unable to allocate 9 TiB")
 
     with pytest.raises(SystemExit, match=r"^memory: must suffice for data and network; Unable to allocate 9 TiB; "):
-        errors.run(hungry)
+        command.run(run_out_of_memory)
 
 
-def test_an_unfinished_training_with_one_wrong_bit_is_not_taken_up(tmp_path, monkeypatch):
+def test_state_with_one_wrong_bit_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(fuzz.CONFIG["arrays"])
-    whole = fuzz.sets()[-1]
-    header = 8 + struct.unpack("<Q", whole[:8])[0]
-    for at in (header, (header + len(whole)) // 2, len(whole) - 1, whole.index(b"history") + 20):
-        Path("state").write_bytes(flipped(whole, at))
-        training = fuzz.prepared()
-        assert train.checkpoint.load(Path("state"), "mark", training) is None
+    fuzz.write_arrays_params()
+    state = fuzz.make_array_files()[-1]
+    header = 8 + struct.unpack("<Q", state[:8])[0]
+    for at in (header, (header + len(state)) // 2, len(state) - 1, state.index(b"history") + 20):
+        Path("state").write_bytes(flip_bit(state, at))
+        training = fuzz.prepare_training()
+        assert checkpoint.load(Path("state"), "mark", training) is None
         assert training.history == []
-    Path("state").write_bytes(whole)
-    assert train.checkpoint.load(Path("state"), "mark", fuzz.prepared()) is not None
+    Path("state").write_bytes(state)
+    assert checkpoint.load(Path("state"), "mark", fuzz.prepare_training()) is not None
 
 
-def a_model(folder, **changes):
+def write_model(folder, **changes):
     """A small model file whose spec has these changes."""
     path = folder / "model.safetensors"
-    worlds_model = model.Autoencoder(model.Spec((1, 8, 8), 4, (), (16,), "linear"))
-    model.save(path, worlds_model, {"corruption": None})
-    header, about, body = bad_input.taken_apart(path.read_bytes())
+    model_file.save(path, Autoencoder(SPEC), {"corruption": None})
+    header, about, body = fuzz.take_apart(path.read_bytes())
     about["spec"] |= changes
     header["__metadata__"]["json"] = json.dumps(about)
-    path.write_bytes(bad_input.put_together(header, body))
+    path.write_bytes(fuzz.put_together(header, body))
     return path
 
 
@@ -160,40 +168,40 @@ def a_model(folder, **changes):
         ({"latent_dim": "4"}, "spec.latent_dim: Input should be a valid integer"),
     ],
 )
-def test_a_model_file_that_asks_for_another_network_is_refused_before_memory_is_taken(tmp_path, changes, message):
-    path = a_model(tmp_path, **changes)
-    before = fuzz.peak()
+def test_model_file_of_another_network_is_refused_before_memory_is_taken(tmp_path, changes, message):
+    path = write_model(tmp_path, **changes)
+    before = fuzz.peak_memory()
     with pytest.raises(UserError, match=f"model.safetensors: must be a model of this project; .*{message}.*train it"):
-        model.load(path)
-    assert fuzz.peak() - before < 100 * 2**20
+        model_file.load(path)
+    assert fuzz.peak_memory() - before < 100 * 2**20
 
 
-def test_a_model_file_of_another_format_is_refused_in_printable_words(tmp_path, monkeypatch):
+def test_model_file_of_another_format_is_refused_in_printable_words(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(model, "FORMAT", "\x1f")
-        path = a_model(tmp_path)
+        patch.setattr(model_file, "FORMAT", "\x1f")
+        path = write_model(tmp_path)
     with pytest.raises(UserError, match=r"model format must be 1; got '\\x1f'; train it again"):
-        model.load(path)
+        model_file.load(path)
 
 
-def test_what_a_message_quotes_is_one_printable_line():
+def test_message_with_control_characters_is_one_printable_line():
     """A file may name a type by a control sequence, which safetensors' own message hands on."""
     message = str(UserError("m: unknown variant `\x1b[2J\ud7fc\n`,  expected\tU8"))
     assert message == "m: unknown variant `\\x1b[2J\\ud7fc `, expected U8"
 
 
-def test_a_model_whose_weights_are_no_numbers_is_refused(tmp_path):
-    made = model.Autoencoder(model.Spec((1, 8, 8), 4, (), (16,), "linear"))
+def test_model_with_nan_weights_is_refused(tmp_path):
+    model = Autoencoder(SPEC)
     with torch.no_grad():
-        made.decoder[-2].bias[3] = np.nan
-    model.save(tmp_path / "m", made, {"corruption": None})
+        model.decoder[-2].bias[3] = np.nan
+    model_file.save(tmp_path / "m", model, {"corruption": None})
     with pytest.raises(UserError, match=r"decoder\.1\.bias must hold finite numbers"):
-        model.load(tmp_path / "m")
+        model_file.load(tmp_path / "m")
 
 
-def test_a_network_that_no_machine_holds_is_refused_by_the_stage_train(params):
+def test_train_refuses_a_network_with_too_many_weights(params):
     params["train"] |= {"architecture": "mlp", "mlp": {"widths": [65536] * 3}}
-    chosen = train.TrainParams.model_validate({name: params[name] for name in train.TrainParams.model_fields})
+    chosen = TrainParams.model_validate({name: params[name] for name in TrainParams.model_fields})
     with pytest.raises(UserError, match=r"^params.yaml: a network may have 268,435,456 weights, .*lower train.mlp"):
         train.prepare(chosen, np.zeros((4, 1, 8, 8), np.uint8), np.zeros((4, 1, 8, 8), np.uint8))
 
@@ -203,30 +211,30 @@ def test_programs_in_disguise_are_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile("zip", "w") as archive:
         archive.writestr("../../escaped", "x")
-    for content in (bad_input.PICKLE, Path("zip").read_bytes()):
+    for content in (fuzz.PICKLE, Path("zip").read_bytes()):
         Path("file").write_bytes(content)
-        for load in (model.load, arrays.load):
+        for load in (model_file.load, arrays.load):
             with pytest.raises(UserError, match="file: must be a whole safetensors file"):
                 load(Path("file"))
         with pytest.raises(UserError, match="must be one whole gzip file"):
-            idx.read(content, "file", "uint8", (28, 28))
-    tagged = bad_input.PARAMS + "extra: !!python/object/apply:os.system ['touch pwned']\n"
+            idx_files.read(content, "file", "uint8", (28, 28))
+    tagged = fuzz.PARAMS + "extra: !!python/object/apply:os.system ['touch pwned']\n"
     Path("params.yaml").write_text(tagged)
     with pytest.raises(
         UserError, match=r"could not determine a constructor for the tag.*python/object/apply:os.system"
     ):
-        fuzz.check.main()
+        check.main()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "params.yaml", "zip"]
     assert not (tmp_path.parent / "escaped").exists()
     assert not (tmp_path.parent.parent / "escaped").exists()
 
 
-WHOLE = {
+GOOD_ARRAYS = {
     "images": np.zeros((6, 1, 8, 8), np.uint8),
     "labels": np.array([0, 1, 2, 0, 1, 2]),
     "index": np.arange(6),
 }
-NAMED = {"class_names": ["a", "b", "c"], "normal_classes": []}
+DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
 
 
 @pytest.mark.parametrize(
@@ -249,41 +257,41 @@ NAMED = {"class_names": ["a", "b", "c"], "normal_classes": []}
         ({}, {"published_test": 6}, "published_test must be a number of images below 6"),
     ],
 )
-def test_images_and_labels_that_do_not_fit_are_refused(tmp_path, changes, named, message):
+def test_images_and_labels_that_disagree_are_refused(tmp_path, changes, named, message):
     path = tmp_path / "part"
-    arrays.save(path, WHOLE | changes, NAMED | named)
+    arrays.save(path, GOOD_ARRAYS | changes, DESCRIPTION | named)
     with pytest.raises(UserError, match=f"part: {message}.*delete it and run dvc repro"):
-        parts.in_file_order(path, *WHOLE)
+        split_files.load_in_file_order(path, *GOOD_ARRAYS)
 
 
-HOSTILE = ["../../up", "/etc/passwd", "$x^{$ <b>", "日本"]  # no path, no formula, no markup, no sign of the font
+HOSTILE_NAMES = ["../../up", "/etc/passwd", "$x^{$ <b>", "日本"]  # no path, no formula, no markup, no sign of the font
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # matplotlib draws a box
-def test_names_of_classes_are_only_text_and_never_a_path(workspace):
+def test_class_names_never_become_paths(workspace):
     folder = workspace({"embed": {"map": "none"}})
     worlds.make(folder)
     for part in ("train", "test"):
         path = folder / f"data/split/{part}.safetensors"
         held, about = arrays.load(path)
-        arrays.save(path, held, about | {"class_names": HOSTILE})
+        arrays.save(path, held, about | {"class_names": HOSTILE_NAMES})
     around = sorted(folder.parent.iterdir())
     worlds.run()
     assert sorted(folder.parent.iterdir()) == around
-    made = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    assert not [name for name in made if any(part in name for part in ("up", "etc", "passwd", "x^", "日本"))]
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert not [name for name in names if any(part in name for part in ("up", "etc", "passwd", "x^", "日本"))]
     assert "../../up" in Path("plots/per_class.csv").read_text()
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    drawers = [(pictures, "save_rows"), (latent_figures, "save_map"), (latent_figures, "save_dimensions")]
-    drawers += [(score_figures, name) for name in ("save_errors", "save_curve", "save_codes")]
+def no_figures(monkeypatch):
+    drawers = [(image_grids, "save_rows"), (code_figures, "save_map"), (code_figures, "save_dimensions")]
+    drawers += [(score_figures, name) for name in ("save_errors", "save_pca_curve", "save_code_scores")]
     for module, name in drawers:
         monkeypatch.setattr(module, name, lambda *given, **named: None)
 
 
-def odd_images(name):
+def make_odd_images(name):
     """60 images, uint8 (60, 1, 8, 8), and their labels."""
     images = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), np.uint8)
     labels = np.arange(60) % 3
@@ -296,7 +304,7 @@ def odd_images(name):
     return images, labels
 
 
-ABSENT = {  # what the stages leave out of the metrics
+MISSING_SCORES = {  # what the stages leave out of the metrics
     "all alike": {"knn", "probe", "kmeans", "nmi", "trust", "pca_ratio"},
     "duplicates": {"trust", "pca_ratio"},
     "one class": {"knn", "probe", "kmeans", "nmi", "trust"},
@@ -304,39 +312,39 @@ ABSENT = {  # what the stages leave out of the metrics
 }
 
 
-@pytest.mark.parametrize("name", ABSENT)
-def test_odd_images_go_through_all_stages_with_finite_numbers_or_none(name, workspace, undrawn, caplog):
+@pytest.mark.parametrize("name", MISSING_SCORES)
+def test_odd_images_give_finite_scores_or_none(name, workspace, no_figures, caplog):
     caplog.set_level("INFO")
     dims = 50 if name == "more dimensions than images" else 4  # 43 train
     workspace({"latent_dim": dims, "train": {"epochs": 1}, "embed": {"map": "none"}})
-    images, labels = odd_images(name)
-    arrays.save(split.RAW, {"images": images, "labels": labels}, NAMED | {"published_test": 0})
+    images, labels = make_odd_images(name)
+    arrays.save(split.RAW, {"images": images, "labels": labels}, DESCRIPTION | {"published_test": 0})
     for stage in (split, baseline, train, reconstruct, embed, evaluate):
         stage.main()
-    found = worlds.metrics()  # NaN and infinity are refused there
-    assert set(worlds.EVERY) - set(found) == ABSENT[name]
-    assert all(f"no {missing}" in caplog.text or f", {missing}:" in caplog.text for missing in ABSENT[name])
+    metrics = worlds.metrics()  # NaN and infinity are refused there
+    assert set(worlds.EVERY) - set(metrics) == MISSING_SCORES[name]
+    assert all(f"no {missing}" in caplog.text or f", {missing}:" in caplog.text for missing in MISSING_SCORES[name])
     output = arrays.load(evaluate.RECONSTRUCTIONS)[0]["output"]
     clean = arrays.load(evaluate.TEST)[0]["images"] / np.float32(255)
-    assert found["mse"] == pytest.approx(np.square(output - clean, dtype=float).mean(), rel=1e-6)
+    assert metrics["mse"] == pytest.approx(np.square(output - clean, dtype=float).mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_too_few_images_to_split_are_refused(count, workspace):
     workspace()
-    images, labels = odd_images("")
-    arrays.save(split.RAW, {"images": images[:count], "labels": labels[:count]}, NAMED | {"published_test": 0})
+    images, labels = make_odd_images("")
+    arrays.save(split.RAW, {"images": images[:count], "labels": labels[:count]}, DESCRIPTION | {"published_test": 0})
     with pytest.raises(UserError, match=r"^params.yaml: split.test must leave images of each class on both sides"):
         split.main()
 
 
-def test_a_model_that_gives_no_numbers_ends_in_one_line_and_no_metrics(workspace, undrawn):
+def test_model_that_gives_nan_is_one_line_and_no_metrics(workspace, no_figures):
     folder = workspace({"embed": {"map": "none"}})
-    made = worlds.make(folder)
+    model = worlds.make(folder)
     with torch.no_grad():
-        for tensor in made.parameters():
+        for tensor in model.parameters():
             tensor.fill_(3e38)  # finite, and infinite as soon as two are added
-    model.save(reconstruct.MODEL, made, {"corruption": None})
+    model_file.save(reconstruct.MODEL, model, {"corruption": None})
     for stage in (reconstruct, embed):
         with pytest.raises(UserError, match=r"^model: must give finite numbers"):
             stage.main()
@@ -345,41 +353,14 @@ def test_a_model_that_gives_no_numbers_ends_in_one_line_and_no_metrics(workspace
 
 @given(st.binary(max_size=300))
 @settings(max_examples=100, derandomize=True, database=None, deadline=None)
-def test_no_bytes_are_taken_for_an_idx_file_by_chance(content):
+def test_random_bytes_are_never_an_idx_file(content):
     with pytest.raises(UserError):
-        idx.read(content, "noise", "uint8", (28, 28))
+        idx_files.read(content, "noise", "uint8", (28, 28))
 
 
-def test_a_pipe_in_the_place_of_params_is_not_waited_for():
+def test_pipe_in_place_of_params_is_refused():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
         os.mkfifo(path)
         with pytest.raises(UserError, match=r"params.yaml: must be a file; got a folder, a pipe or a device"):
-            fuzz.check.reading.read_yaml(path)
-
-
-def test_mend_removes_from_the_cache_what_is_not_what_its_name_says(tmp_path):
-    """As a loss of power leaves it: cut, empty, exchanged; and an empty entry of the cache of runs."""
-    whole, other = b"[]", b"something else"
-    contents = {"whole": (whole, whole), "folder": (whole, whole), "cut": (other, other[:5]), "empty": (b"no", b"")}
-    paths = {}
-    for name, (meant, _) in contents.items():
-        digest = hashlib.md5(meant, usedforsecurity=False).hexdigest()
-        ending = ".dir" if name == "folder" else ""
-        paths[name] = tmp_path / mend.OBJECTS / digest[:2] / (digest[2:] + ending)
-    paths |= {"run": tmp_path / mend.RUNS / "0a/b/c", "empty run": tmp_path / mend.RUNS / "0a/b/d"}
-    contents |= {"run": (b"", b"outs: []"), "empty run": (b"", b"")}
-    for name, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(contents[name][1])
-    assert set(mend.damaged(tmp_path)) == {paths["cut"], paths["empty"], paths["empty run"]}
-    assert not list(mend.hollow(tmp_path))
-    paths["run"].unlink()
-    paths["empty run"].unlink()
-    assert list(mend.hollow(tmp_path)) == [tmp_path / mend.RUNS / "0a/b"]
-
-
-@pytest.mark.parametrize(("content", "spoilt"), [(b"", True), (b"\x00" * 512, True), (b"schema: '2.0'\n", False)])
-def test_mend_removes_a_lock_file_that_dvc_would_stop_at(tmp_path, content, spoilt):
-    (tmp_path / "dvc.lock").write_bytes(content)
-    assert list(mend.unreadable(tmp_path)) == [tmp_path / "dvc.lock"] * spoilt
+            loader.read_yaml(path)

@@ -1,18 +1,21 @@
-"""tools.report: what gets into a mean, the mean itself, the choice, the figures, the page that asks for nothing."""
+"""tools.report: which experiments count, their means, the choice, the figures, the page that loads nothing."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
+from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.autoencoder.errors import UserError
-from tools import curves, report, report_page, report_text, runs
-from tools.anchors import MNIST
-from tools.report_text import Report
-from tools.runs import Runs
+from stages.autoencoder.core.errors import UserError
+from tools import report
+from tools.sweeps import plots, render
+from tools.sweeps.published_errors import MNIST
+from tools.sweeps.render import Report
+from tools.sweeps.results import TEST_FILE, SweepResults, build_results, choose_latent_dim, compute_means
 
 BASELINE = "b" * 40
 
@@ -30,7 +33,7 @@ def experiment(number: int, params: dict, metrics: dict | None, state: str | Non
                         "metrics/train.json": {"data": {"valid": 1.0 - number / 100}},
                         "metrics/evaluate.json": {"data": metrics},
                     },
-                    "deps": {runs.TEST: {"hash": "same"}},
+                    "deps": {TEST_FILE: {"hash": "same"}},
                 },
             }
         ],
@@ -39,15 +42,15 @@ def experiment(number: int, params: dict, metrics: dict | None, state: str | Non
     }
 
 
-def tabulate(*experiments: dict) -> Runs:
+def results_of(*experiments: dict) -> SweepResults:
     members = [one["revs"][0]["rev"] for one in experiments]
-    return runs.tabulate("s", BASELINE, [{"rev": BASELINE, "experiments": list(experiments)}], members)
+    return build_results("s", BASELINE, [{"rev": BASELINE, "experiments": list(experiments)}], members)
 
 
-def grid(errors: dict[int, list[float]], **constant: object) -> Runs:
+def grid(errors: dict[int, list[float]], **constant: object) -> SweepResults:
     """{latent_dim: [error with seed 0, with seed 1, ...]}"""
     rows = [(dim, seed, error) for dim, column in errors.items() for seed, error in enumerate(column)]
-    return tabulate(
+    return results_of(
         *(
             experiment(number, {"latent_dim": dim, "seed": seed, **constant}, {"mse": error, "psnr": -error})
             for number, (dim, seed, error) in enumerate(rows)
@@ -55,56 +58,56 @@ def grid(errors: dict[int, list[float]], **constant: object) -> Runs:
     )
 
 
-def test_means_and_standard_deviations_are_those_of_numpy_by_hand():
-    found = runs.means(grid({4: [0.1, 0.4, 0.7], 2: [1.0, 2.0, 6.0]}))
-    assert found["latent_dim"].tolist() == [2, 4]
-    assert found["n"].tolist() == [3, 3]
-    np.testing.assert_allclose(found["mse"], [3.0, 0.4])
-    np.testing.assert_allclose(found["mse sd"], [np.sqrt((4 + 1 + 9) / 2), 0.3])  # n - 1 in the denominator
-    np.testing.assert_allclose(found["psnr"], [-3.0, -0.4])
+def test_means_and_standard_deviations_match_a_hand_count():
+    means = compute_means(grid({4: [0.1, 0.4, 0.7], 2: [1.0, 2.0, 6.0]}))
+    assert means["latent_dim"].tolist() == [2, 4]
+    assert means["n"].tolist() == [3, 3]
+    np.testing.assert_allclose(means["mse"], [3.0, 0.4])
+    np.testing.assert_allclose(means["mse sd"], [np.sqrt((4 + 1 + 9) / 2), 0.3])  # n - 1 in the denominator
+    np.testing.assert_allclose(means["psnr"], [-3.0, -0.4])
 
 
 def test_one_run_has_no_standard_deviation():
-    found = runs.means(grid({2: [0.5], 4: [0.1, 0.2]}))
-    assert found["n"].tolist() == [1, 2]
-    assert np.isnan(found["mse sd"][0])
+    means = compute_means(grid({2: [0.5], 4: [0.1, 0.2]}))
+    assert means["n"].tolist() == [1, 2]
+    assert np.isnan(means["mse sd"][0])
 
 
 @pytest.mark.parametrize("state", ["failed", "queued", "running"])
-def test_what_is_not_finished_never_gets_into_a_mean(state: str):
+def test_unfinished_experiments_are_not_averaged(state: str):
     stale = {"mse": 1e9}  # DVC shows the metrics of the commit that it started from
     good = [experiment(number, {"latent_dim": 2, "seed": number}, {"mse": 0.2}) for number in (0, 1)]
-    found = tabulate(*good, experiment(7, {"latent_dim": 2, "seed": 7}, stale, state))
-    assert runs.means(found)[["n", "mse"]].values.tolist() == [[2, 0.2]]
-    assert found.unfinished == {"s-7": state}
+    results = results_of(*good, experiment(7, {"latent_dim": 2, "seed": 7}, stale, state))
+    assert compute_means(results)[["n", "mse"]].values.tolist() == [[2, 0.2]]
+    assert results.unfinished == {"s-7": state}
 
 
-def test_experiments_of_others_and_those_without_the_error_stay_out():
+def test_other_experiments_and_those_without_an_error_are_left_out():
     ours, theirs = (experiment(n, {"latent_dim": 2, "seed": n}, {"mse": 0.2}) for n in (0, 1))
     without = experiment(2, {"latent_dim": 2, "seed": 2}, {"psnr": 1.0})
     states = [{"rev": BASELINE, "data": {"metrics": {}}, "experiments": [ours, theirs, without]}]
-    found = runs.tabulate("s", BASELINE, states, {f"{n:040x}" for n in (0, 2)})
-    assert found.table["experiment"].tolist() == ["s-0"]
-    assert found.unfinished == {"s-2": "without mse"}
+    results = build_results("s", BASELINE, states, {f"{n:040x}" for n in (0, 2)})
+    assert results.table["experiment"].tolist() == ["s-0"]
+    assert results.unfinished == {"s-2": "without mse"}
 
 
-def test_one_that_failed_and_then_succeeded_counts_as_a_success():
+def test_a_failure_followed_by_a_success_counts_as_a_success():
     params = {"latent_dim": 2, "seed": 0}
-    found = tabulate(
+    results = results_of(
         experiment(1, params, {"mse": 9.0}, "failed", "s-a"), experiment(2, params, {"mse": 0.2}, None, "s-a")
     )
-    assert (found.table["mse"].tolist(), found.unfinished) == ([0.2], {})
+    assert (results.table["mse"].tolist(), results.unfinished) == ([0.2], {})
 
 
 def test_the_same_parameters_under_two_names_count_once():
     params = {"latent_dim": 2, "seed": 0}
-    found = tabulate(*(experiment(n, params, {"mse": 0.2}) for n in (1, 2)))
-    assert runs.means(found)["n"].tolist() == [1]
+    results = results_of(*(experiment(n, params, {"mse": 0.2}) for n in (1, 2)))
+    assert compute_means(results)["n"].tolist() == [1]
 
 
-def test_no_finished_run_is_an_error_in_one_line():
-    with pytest.raises(UserError, match="no finished experiment of s"):
-        tabulate(experiment(1, {"latent_dim": 2}, {"mse": 1.0}, "failed"))
+def test_no_finished_experiment_is_an_error():
+    with pytest.raises(UserError, match=r"^s has no finished experiment[^\n]*$"):
+        results_of(experiment(1, {"latent_dim": 2}, {"mse": 1.0}, "failed"))
 
 
 def test_the_table_has_every_digit():
@@ -113,47 +116,64 @@ def test_the_table_has_every_digit():
 
 def test_the_axis_is_latent_dim_then_a_number_then_a_name():
     def axis(*params: dict) -> list[str]:
-        return tabulate(*(experiment(n, one, {"mse": 1.0}) for n, one in enumerate(params))).groups
+        return results_of(*(experiment(n, one, {"mse": 1.0}) for n, one in enumerate(params))).group_keys
 
-    loss, rate = {"train": {"loss": "mse", "rate": 0.1}}, {"train": {"loss": "bce", "rate": 0.2}}
+    loss, rate = {"train": {"loss": "mse", "learning_rate": 0.1}}, {"train": {"loss": "bce", "learning_rate": 0.2}}
     assert axis({"seed": 0, "latent_dim": 2, **loss}, {"seed": 1, "latent_dim": 4, **rate}) == [
-        *("latent_dim", "train.loss", "train.rate")
+        *("latent_dim", "train.loss", "train.learning_rate")
     ]
-    assert axis({"seed": 0, **loss}, {"seed": 0, **rate}) == ["train.rate", "train.loss"]
+    assert axis({"seed": 0, **loss}, {"seed": 0, **rate}) == ["train.learning_rate", "train.loss"]
     assert axis({"a": [1], "b": 1}, {"a": [2], "b": 1}) == ["a"]
     assert axis({"seed": 0, "latent_dim": 2}, {"seed": 1, "latent_dim": 2}) == ["latent_dim"]
 
 
 @pytest.mark.parametrize(("tolerance", "dim"), [(0.0, 16), (0.04, 16), (0.06, 8), (1.0, 4), (99.0, 2)])
-def test_the_smallest_latent_dim_within_the_tolerance_of_the_best_mean_is_chosen(tolerance: float, dim: int):
-    found = grid({2: [2.0, 2.0], 4: [0.9, 1.1], 8: [0.525, 0.525], 16: [0.4, 0.6], 32: [0.51, 0.51]})
-    choice = runs.choose(found, tolerance)
+def test_the_smallest_latent_dim_within_the_tolerance_is_chosen(tolerance: float, dim: int):
+    results = grid({2: [2.0, 2.0], 4: [0.9, 1.1], 8: [0.525, 0.525], 16: [0.4, 0.6], 32: [0.51, 0.51]})
+    choice = choose_latent_dim(results, tolerance)
     assert (choice.chosen["latent_dim"], choice.best["latent_dim"]) == (dim, 16)
-    alike = found.table[found.table["latent_dim"] == dim]
+    alike = results.table[results.table["latent_dim"] == dim]
     assert choice.experiment == alike.sort_values("valid")["experiment"].iloc[0]  # validation chooses the seed
 
 
-def test_without_several_latent_dims_nothing_is_chosen():
-    assert runs.choose(grid({4: [0.1, 0.2]}), 0.05) is None
+def test_one_latent_dim_alone_is_no_choice():
+    assert choose_latent_dim(grid({4: [0.1, 0.2]}), 0.05) is None
 
 
-def made(found: Runs) -> Report:
-    return Report(found, ["mse", "psnr"], runs.choose(found, 0.05), 0.05, (), ["error.png"], ["A note & more."])
+def report_on(results: SweepResults) -> Report:
+    choice = choose_latent_dim(results, 0.05)
+    return Report(results, ["mse", "psnr"], choice, 0.05, (), ["error.png"], ["A note & more."])
 
 
-def test_the_choice_is_told_with_its_command():
-    text = report_text.choice_text(made(grid({2: [0.2], 4: [0.1], 8: [0.098]})))
+def test_the_choice_names_its_command():
+    text = render.describe_choice(report_on(grid({2: [0.2], 4: [0.1], 8: [0.098]})))
     assert "within 5 % of the best: **4** (0.1, n = 1; best: 0.098 at 8, n = 1)" in text
     assert text.endswith("`dvc exp apply s-1`")
 
 
-def test_published_errors_are_marked_on_the_whole_of_mnist_only():
-    def marked(dataset: str, classes: list[int]) -> tuple:
-        found = grid({2: [0.1], 4: [0.1]}, download={"dataset": dataset}, split={"normal_classes": classes})
-        return report._anchors(found)[0]
+def test_a_sweep_is_described_by_what_varies():
+    results = grid({4: [0.1, 0.2], 2: [0.3, 0.4]}, download={"dataset": "digits"}, train={"epochs": 3})
+    assert render.describe_sweep(results) == "4 runs of latent_dim 2, 4 and seed 0, 1 on digits."
+    assert render.describe_sweep(grid({4: [0.1]})) == "1 run of latent_dim 4."
+    many = render.describe_sweep(grid({dim: [1.0] for dim in range(1, 21)}))
+    assert many == "20 runs of latent_dim 1, 2, ..., 20 (20 values)."
 
-    assert marked("mnist", []) == MNIST
-    assert marked("mnist", [3]) == marked("mnist5k", []) == ()
+
+def test_wide_tables_are_split_without_losing_a_column():
+    columns = [f"metric{number}" for number in range(23)]
+    blocks = render.split_columns(columns)
+    assert [column for block in blocks for column in block] == columns
+    assert [len(block) for block in blocks] == [6, 6, 6, 5]
+    assert render.split_columns(columns[:7]) == [columns[:7]]
+
+
+def test_published_errors_are_marked_for_the_whole_of_mnist_only():
+    def select(dataset: str, classes: list[int]) -> tuple:
+        results = grid({2: [0.1], 4: [0.1]}, download={"dataset": dataset}, split={"normal_classes": classes})
+        return report._select_published_errors(results)
+
+    assert select("mnist", []) == MNIST
+    assert select("mnist", [3]) == select("mnist5k", []) == ()
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -161,13 +181,13 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_the_figure_has_means_band_runs_pca_and_published_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_error_plot_has_means_band_runs_pca_and_published_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     axes = []
-    draw = curves._references
-    monkeypatch.setattr(curves, "_references", lambda a, *rest: (axes.append(a), draw(a, *rest)))
-    found = grid({2: [0.03, 0.05], 30: [0.002, 0.004]})
-    pca = curves.pd.DataFrame({"dimension": [1, 2, 30, 31], "mse": [0.07, 0.06, 0.02, 0.01]})
-    curves.save_error(tmp_path / "error.png", found, pca, MNIST)
+    draw = plots._draw_references
+    monkeypatch.setattr(plots, "_draw_references", lambda a, *rest: (axes.append(a), draw(a, *rest)))
+    results = grid({2: [0.03, 0.05], 30: [0.002, 0.004]})
+    pca = pd.DataFrame({"dimension": [1, 2, 30, 31], "mse": [0.07, 0.06, 0.02, 0.01]})
+    plots.save_error_plot(tmp_path / "error.png", results, pca, MNIST)
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes[0].get_lines()}
     np.testing.assert_allclose(lines["autoencoder"], [[2, 0.04], [30, 0.003]])
     assert lines["PCA"] == [[2, 0.06], [30, 0.02]]
@@ -179,32 +199,55 @@ def test_the_figure_has_means_band_runs_pca_and_published_errors(monkeypatch: py
     assert pixels(tmp_path / "error.png").shape == (500, 850, 3)
 
 
-def test_other_parameters_are_drawn_too(tmp_path: Path):
+@pytest.mark.parametrize("low", [0.0021, 0.047, 0.0505, 0.51])
+@pytest.mark.parametrize("ratio", [1.0, 1.05, 1.3, 2.0, 3.0, 3.99, 4.0, 5.0, 9.0, 15.9, 16.0, 40.0, 2000.0])
+def test_ticks_of_the_error_are_distinct_and_evenly_chosen(low: float, ratio: float):
+    axes = Figure().subplots()
+    axes.plot([1, 2], [low, low * ratio])
+    plots._scale_y(axes)
+    axes.figure.draw_without_rendering()
+    bottom, top = axes.get_ylim()
+    visible = [tick for tick in axes.yaxis.get_major_ticks() if bottom <= tick.get_loc() <= top]
+    values, labels = [tick.get_loc() for tick in visible], [tick.label1.get_text() for tick in visible]
+    assert [float(label) for label in labels] == pytest.approx(values, rel=1e-6)
+    assert len(set(labels)) == len(labels) >= 2
+    logarithmic = axes.get_yscale() == "log"
+    gaps = np.diff(np.log10(values) if logarithmic else values)
+    assert gaps.max() <= (2.3 if logarithmic else 1 + 1e-6) * gaps.min()  # 1, 1.5, 2, 3, 5, 7, or equal steps
+
+
+def test_swept_values_too_close_for_two_labels_share_a_tick():
+    assert plots._separate([2, 4, 8, 16, 30, 32], logarithmic=True) == [2, 4, 8, 16, 30]
+    assert plots._separate([2, 4, 8, 16, 30, 32], logarithmic=False) == [2, 4, 8, 16, 30, 32]
+    assert plots._separate([16], logarithmic=True) == [16]
+
+
+def test_sweeps_of_other_parameters_are_drawn(tmp_path: Path):
     losses = [{"latent_dim": 2, "seed": s, "train": {"loss": name}} for name in ("mse", "bce") for s in (0, 1)]
-    names = tabulate(*(experiment(n, params, {"mse": 0.1 + n}) for n, params in enumerate(losses)))
-    curves.save_error(tmp_path / "names.png", names)
-    alone = tabulate(experiment(0, losses[0], {"mse": 0.1}))
-    curves.save_error(tmp_path / "one.png", alone)
-    table = curves.pd.DataFrame({"epoch": [1, 2], "valid": [3.0, -1.0]})
-    curves.save_losses(tmp_path / "losses.png", names, {"s-0": table})
+    names = results_of(*(experiment(n, params, {"mse": 0.1 + n}) for n, params in enumerate(losses)))
+    plots.save_error_plot(tmp_path / "names.png", names)
+    alone = results_of(experiment(0, losses[0], {"mse": 0.1}))
+    plots.save_error_plot(tmp_path / "one.png", alone)
+    table = pd.DataFrame({"epoch": [1, 2], "valid": [3.0, -1.0]})
+    plots.save_loss_plot(tmp_path / "losses.png", names, {"s-0": table})
     for name in ("names", "one", "losses"):
         assert pixels(tmp_path / f"{name}.png").std() > 5  # something is drawn
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report_page, "git", lambda *_: "c0ffee, 2024-01-01: <b>a commit</b>")
+def test_the_page_is_complete_and_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(render, "git", lambda *_: "c0ffee, 2024-01-01: <b>a commit</b>")
     Image.new("RGB", (4, 4)).save(tmp_path / "error.png")
-    found = grid({2: [0.2, 0.3], 4: [0.1, 0.2]}, train={"epochs": 3, "mlp": {"widths": [64, 32]}})
-    page = report_page.page(made(found), tmp_path)
+    results = grid({2: [0.2, 0.3], 4: [0.1, 0.2]}, train={"epochs": 3, "mlp": {"widths": [64, 32]}})
+    page = render.render_page(report_on(results), tmp_path)
     assert page.count('<table class="sortable">') == 2
-    assert all(f">{one}<" in page for one in found.table["experiment"])
+    assert all(f">{one}<" in page for one in results.table["experiment"])
     assert 'data-value="0.30000000000000004"' not in page
     assert 'data-value="0.3"' in page  # sorted by every digit, shown with five
     assert "train.mlp.widths" in page
     assert "[64, 32]" in page
     assert "c0ffee, 2024-01-01: &lt;b&gt;a commit" in page
     assert "A note &amp; more." in page
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (ROOT / "requirements/direct.in").read_text().splitlines():
         if "==" in line:
             assert f">{line.split('==')[0]}<" in page
     inlined, rest = re.subn(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)[::-1]
@@ -214,4 +257,4 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path, monkeypa
 
 
 def test_versions_are_those_installed():
-    assert report_page.versions()["numpy"] == np.__version__
+    assert render.list_versions()["numpy"] == np.__version__

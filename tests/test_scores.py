@@ -8,10 +8,9 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.manifold import trustworthiness
 
-from stages import baseline
-from stages.autoencoder import activity, maps, probes, scores
-from stages.autoencoder.probes import Coded
-from stages.autoencoder.undefined import Undefined, offer
+from stages.autoencoder.scores import code_usage, maps, pca, probes, reconstruction
+from stages.autoencoder.scores.probes import LabelledCodes
+from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
 
 
 @pytest.fixture
@@ -28,19 +27,20 @@ def pair(rng, shape=(5, 1, 28, 28)):
 def coded(rng, count, dimensions=4, classes=3, spread=0.4):
     """Codes in one cloud for each class."""
     labels = rng.integers(0, classes, count)
-    return Coded((labels[:, None] + rng.normal(0, spread, (count, dimensions))).astype(np.float32), labels)
+    return LabelledCodes((labels[:, None] + rng.normal(0, spread, (count, dimensions))).astype(np.float32), labels)
 
 
 def test_psnr_is_that_of_scikit_image_image_by_image(rng):
     output, clean = pair(rng)
     expected = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, output, strict=True)]
-    np.testing.assert_allclose(scores.psnr_per_image(scores.mse_per_image(output, clean)), expected, rtol=1e-6)
+    mse = reconstruction.mse_per_image(output, clean)
+    np.testing.assert_allclose(reconstruction.psnr_per_image(mse), expected, rtol=1e-6)
 
 
 def test_psnr_of_a_perfect_image_is_100_db_and_of_a_wrong_one_0_db():
     black, white = np.zeros((1, 1, 8, 8), np.float32), np.ones((1, 1, 8, 8), np.float32)
-    mse = np.concatenate([scores.mse_per_image(black, black), scores.mse_per_image(black, white)])
-    np.testing.assert_array_equal(scores.psnr_per_image(mse), [100, 0])
+    mse = np.concatenate([reconstruction.mse_per_image(black, black), reconstruction.mse_per_image(black, white)])
+    np.testing.assert_array_equal(reconstruction.psnr_per_image(mse), [100, 0])
 
 
 def ssim_written_out(a, b, side):
@@ -58,58 +58,58 @@ def ssim_written_out(a, b, side):
 @pytest.mark.parametrize(
     ("shape", "side"), [((2, 1, 28, 28), 7), ((2, 3, 12, 9), 7), ((2, 1, 8, 8), 7), ((2, 1, 6, 4), 3)]
 )
-def test_ssim_is_its_formula_over_the_windows_inside_and_the_channels(rng, shape, side):
+def test_ssim_is_its_formula_over_windows_and_channels(rng, shape, side):
     output, clean = pair(rng, shape)
     expected = [
         np.mean([ssim_written_out(x, y, side) for x, y in zip(a, b, strict=True)])
         for a, b in zip(output, clean, strict=True)
     ]
-    np.testing.assert_allclose(scores.ssim_per_image(output, clean), expected, rtol=1e-6)
+    np.testing.assert_allclose(reconstruction.ssim_per_image(output, clean), expected, rtol=1e-6)
 
 
 def test_ssim_of_constant_images_is_finite_and_of_equal_ones_1():
     black, white = np.zeros((1, 1, 8, 8), np.float32), np.ones((1, 1, 8, 8), np.float32)
-    assert scores.ssim_per_image(black, black) == [1]
-    assert 0 < scores.ssim_per_image(black, white)[0] < 0.001
+    assert reconstruction.ssim_per_image(black, black) == [1]
+    assert 0 < reconstruction.ssim_per_image(black, white)[0] < 0.001
 
 
 def test_ssim_is_undefined_below_three_pixels(rng):
-    with pytest.raises(Undefined, match="3 pixels"):
-        scores.ssim_per_image(*pair(rng, (2, 1, 2, 9)))
+    with pytest.raises(UndefinedScore, match="3 pixels"):
+        reconstruction.ssim_per_image(*pair(rng, (2, 1, 2, 9)))
 
 
-def test_auroc_counts_pairs_of_an_anomalous_and_a_normal_image_in_the_right_order(rng):
+def test_auroc_counts_correctly_ordered_pairs(rng):
     error, anomalous = rng.integers(0, 8, 60) / 8, rng.random(60) < 0.3  # with ties, which count half
     pairs = list(itertools.product(error[anomalous], error[~anomalous]))
     expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
-    assert scores.auroc(error, anomalous) == pytest.approx(expected, abs=1e-12)
+    assert reconstruction.auroc(error, anomalous) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_auroc_is_undefined_with_one_kind_of_image(value):
-    with pytest.raises(Undefined):
-        scores.auroc(np.arange(5.0), np.full(5, value))
+    with pytest.raises(UndefinedScore):
+        reconstruction.auroc(np.arange(5.0), np.full(5, value))
 
 
 def test_hoyer_by_hand():
     # (sqrt 4 - 7/5) / (sqrt 4 - 1) = 0.6; one entry: 1; all alike: 0; a zero code has none
     codes = np.array([[3, -4, 0, 0], [0, 0, 7, 0], [2, 2, -2, 2], [0, 0, 0, 0]], np.float32)
-    assert activity.hoyer(codes) == pytest.approx((0.6 + 1 + 0) / 3)
-    assert activity.hoyer(codes * np.float32(1e-30)) == pytest.approx((0.6 + 1 + 0) / 3)
+    assert code_usage.hoyer(codes) == pytest.approx((0.6 + 1 + 0) / 3)
+    assert code_usage.hoyer(codes * np.float32(1e-30)) == pytest.approx((0.6 + 1 + 0) / 3)
 
 
 @pytest.mark.parametrize("codes", [np.ones((3, 1)), np.zeros((3, 4))])
-def test_hoyer_is_undefined_for_one_dimension_and_for_codes_of_zeros(codes):
-    with pytest.raises(Undefined):
-        activity.hoyer(codes.astype(np.float32))
+def test_hoyer_is_undefined_for_one_dimension_and_for_zeros(codes):
+    with pytest.raises(UndefinedScore):
+        code_usage.hoyer(codes.astype(np.float32))
 
 
 def test_active_dimensions_by_hand():
     codes = np.array([[0, 1, 0.1], [10, 1, 0.35]], np.float32)  # variances 25, 0, 0.0156
-    np.testing.assert_array_equal(activity.active(codes, gaussian=True), [True, False, True])
-    np.testing.assert_array_equal(activity.active(codes, gaussian=False), [True, False, False])
-    assert activity.active_units(codes) == 2
-    assert activity.mean_active(codes) == 2.5
+    np.testing.assert_array_equal(code_usage.is_active(codes, variational=True), [True, False, True])
+    np.testing.assert_array_equal(code_usage.is_active(codes, variational=False), [True, False, False])
+    assert code_usage.active_units(codes) == 2
+    assert code_usage.mean_active(codes) == 2.5
 
 
 def test_knn_is_the_vote_of_the_five_nearest_training_codes(rng):
@@ -121,7 +121,7 @@ def test_knn_is_the_vote_of_the_five_nearest_training_codes(rng):
     assert probes.knn(train, test) == expected
 
 
-def test_clustering_accuracy_is_the_best_assignment_not_the_greedy_one():
+def test_clustering_accuracy_beats_the_greedy_assignment():
     # cluster 0 holds 5 of class 0 and 4 of class 1, cluster 1 holds 4 of class 0: greedy 5, best 4 + 4 of 13
     clusters, labels = np.repeat([0, 0, 1], [5, 4, 4]), np.repeat([0, 1, 0], [5, 4, 4])
     assert probes.clustering_accuracy(clusters, labels) == 8 / 13
@@ -137,9 +137,9 @@ def test_clustering_accuracy_is_the_best_of_all_matches(rng):
 
 def test_clusters_that_are_the_classes_score_1_and_others_0(rng):
     labels = np.repeat([0, 1, 2], 20)
-    far = Coded((labels[:, None] * 100 + rng.normal(size=(60, 2))).astype(np.float32), labels)
+    far = LabelledCodes((labels[:, None] * 100 + rng.normal(size=(60, 2))).astype(np.float32), labels)
     assert probes.clustering(far, far) == (1, pytest.approx(1))
-    two = Coded(  # each cluster half of each class
+    two = LabelledCodes(  # each cluster half of each class
         np.repeat([[0.0], [1.0]], 30, 0).astype(np.float32), np.tile([0, 1], 30)
     )
     assert probes.clustering(two, two) == (0.5, pytest.approx(0, abs=1e-9))
@@ -148,31 +148,32 @@ def test_clusters_that_are_the_classes_score_1_and_others_0(rng):
 def test_a_code_shifted_turned_and_scaled_scores_the_same(rng):
     train, test = coded(rng, 200), coded(rng, 100)
     turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    moved = [Coded(((part.codes @ turn) * 300 + 50).astype(np.float32), part.labels) for part in (train, test)]
-    before, after = probes.scores(train, test), probes.scores(*moved)
+    moved = [LabelledCodes(((part.codes @ turn) * 300 + 50).astype(np.float32), part.labels) for part in (train, test)]
+    before, after = probes.score_codes(train, test), probes.score_codes(*moved)
     assert list(before) == ["knn", "probe", "kmeans", "nmi"]
     assert after == pytest.approx(before, abs=0.011)  # one image of a hundred may lie on an edge
 
 
 def test_the_probe_tells_classes_apart_that_a_plane_divides(rng):
     train, test = coded(rng, 300, classes=2), coded(rng, 100, classes=2)
-    easy = [Coded(part.codes + 10 * part.labels[:, None].astype(np.float32), part.labels) for part in (train, test)]
+    moved = [part.codes + 10 * part.labels[:, None].astype(np.float32) for part in (train, test)]
+    easy = [LabelledCodes(codes, part.labels) for codes, part in zip(moved, (train, test), strict=True)]
     assert probes.probe(*easy) == 1
-    shuffled = Coded(easy[0].codes, rng.permutation(easy[0].labels))
+    shuffled = LabelledCodes(easy[0].codes, rng.permutation(easy[0].labels))
     assert probes.probe(shuffled, easy[1]) < 0.9
 
 
 def test_a_probe_that_is_not_at_its_end_says_so_and_counts(rng, monkeypatch, caplog):
-    monkeypatch.setattr(probes, "STEPS", 2)
+    monkeypatch.setattr(probes, "PROBE_STEPS", 2)
     caplog.set_level("INFO")
     assert 0 < probes.probe(coded(rng, 300), coded(rng, 100)) <= 1
     assert "after 2 steps" in caplog.text
 
 
-def test_images_of_classes_that_the_training_part_lacks_are_left_out(rng):
+def test_images_of_classes_absent_in_training_are_left_out(rng):
     train, test = coded(rng, 200), coded(rng, 100)
-    strangers = Coded(np.concatenate([test.codes, test.codes]), np.concatenate([test.labels, test.labels + 3]))
-    assert probes.scores(train, strangers) == probes.scores(train, test)
+    strangers = LabelledCodes(np.concatenate([test.codes, test.codes]), np.concatenate([test.labels, test.labels + 3]))
+    assert probes.score_codes(train, strangers) == probes.score_codes(train, test)
 
 
 def last_bits():
@@ -185,25 +186,25 @@ def last_bits():
 @pytest.mark.parametrize(
     ("train", "absent"),
     [
-        (Coded(np.zeros((50, 3), np.float32), np.arange(50) % 2), {"knn", "probe", "kmeans", "nmi"}),
-        (Coded(*last_bits()), {"knn", "probe", "kmeans", "nmi"}),
-        (Coded(np.ones((50, 3), np.float32), np.zeros(50, int)), {"knn", "probe", "kmeans", "nmi"}),
-        (Coded(np.arange(4, dtype=np.float32)[:, None], np.arange(4) % 2), {"knn"}),
-        (Coded(np.arange(2, dtype=np.float32)[:, None], np.array([0, 1])), {"knn"}),
+        (LabelledCodes(np.zeros((50, 3), np.float32), np.arange(50) % 2), {"knn", "probe", "kmeans", "nmi"}),
+        (LabelledCodes(*last_bits()), {"knn", "probe", "kmeans", "nmi"}),
+        (LabelledCodes(np.ones((50, 3), np.float32), np.zeros(50, int)), {"knn", "probe", "kmeans", "nmi"}),
+        (LabelledCodes(np.arange(4, dtype=np.float32)[:, None], np.arange(4) % 2), {"knn"}),
+        (LabelledCodes(np.arange(2, dtype=np.float32)[:, None], np.array([0, 1])), {"knn"}),
     ],
     ids=["codes alike", "codes alike but for their last bits", "one class", "four images", "two images"],
 )
 def test_what_codes_do_not_define_is_left_out_with_a_reason(train, absent, caplog):
     caplog.set_level("INFO")
-    test = Coded(train.codes[:2], train.labels[:2])
-    found = probes.scores(train, test)
+    test = LabelledCodes(train.codes[:2], train.labels[:2])
+    found = probes.score_codes(train, test)
     assert set(found) == {"knn", "probe", "kmeans", "nmi"} - absent
     assert all(math.isfinite(value) for value in found.values())
     assert all(name in caplog.text for name in absent)
 
 
 def test_trustworthiness_is_that_of_scikit_learn(rng, monkeypatch):
-    monkeypatch.setattr(maps, "MEGABYTES", 1)  # 600 x 600 distances in three parts
+    monkeypatch.setattr(maps, "WORKING_MEMORY", 1)  # 600 x 600 distances in three parts
     codes = rng.normal(size=(600, 8)).astype(np.float32)
     for points in (codes[:, :2], rng.normal(size=(600, 2)).astype(np.float32)):
         assert maps.trustworthiness(codes, points) == pytest.approx(trustworthiness(codes, points), abs=1e-12)
@@ -226,17 +227,17 @@ def test_trustworthiness_by_hand():
 
 
 def test_trustworthiness_is_undefined_for_ten_images():
-    with pytest.raises(Undefined, match="more than 10"):
+    with pytest.raises(UndefinedScore, match="more than 10"):
         maps.trustworthiness(np.eye(10, dtype=np.float32), np.eye(10, 2, dtype=np.float32))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_not_finite_is_left_out_with_its_value_in_the_log(value, caplog):
+def test_a_score_that_is_not_finite_is_left_out_and_logged(value, caplog):
     caplog.set_level("INFO")
     table = {}
-    offer(table, "x", lambda: value)
-    offer(table, ("y", "z"), lambda: (1.0, value))
-    offer(table, "kept", lambda: 2.0)
+    add_score(table, "x", lambda: value)
+    add_score(table, ("y", "z"), lambda: (1.0, value))
+    add_score(table, "kept", lambda: 2.0)
     assert table == {"kept": 2.0}
     assert "no x" in caplog.text
     assert "no y, z" in caplog.text
@@ -244,8 +245,8 @@ def test_a_score_that_is_not_finite_is_left_out_with_its_value_in_the_log(value,
 
 def test_pca_error_at_each_dimension_is_that_of_reconstructing(rng):
     train, test = (rng.random((n, 12), np.float32) @ rng.random((12, 12), np.float32) for n in (40, 15))
-    mean, components = baseline.fit(train)
-    found = baseline.error_by_dimension(test, mean, components)
+    mean, components = pca.fit(train)
+    found = pca.error_by_dimension(test, mean, components)
     assert len(found) == 12
     for k in range(1, 13):
         axes = np.linalg.svd(train - train.mean(0))[2][:k].astype(float)
@@ -255,22 +256,22 @@ def test_pca_error_at_each_dimension_is_that_of_reconstructing(rng):
     assert (np.diff(found) <= 0).all()
 
 
-def test_pca_of_fewer_images_than_pixels_has_one_axis_less_than_images(rng):
+def test_pca_of_few_images_has_one_axis_less_than_images(rng):
     train, test = rng.random((6, 30), np.float32), rng.random((4, 30), np.float32)
-    mean, components = baseline.fit(train)
+    mean, components = pca.fit(train)
     assert components.shape == (5, 30)
     np.testing.assert_allclose(components @ components.T, np.eye(5), atol=1e-5)
-    assert baseline.error_by_dimension(train, mean, components)[-1] == pytest.approx(0, abs=1e-7)
-    assert baseline.error_by_dimension(test, mean, components)[-1] > 0.01
+    assert pca.error_by_dimension(train, mean, components)[-1] == pytest.approx(0, abs=1e-7)
+    assert pca.error_by_dimension(test, mean, components)[-1] > 0.01
 
 
-def test_pca_of_images_that_are_all_alike_has_no_error_and_no_warning():
+def test_pca_of_equal_images_has_no_error_and_no_warning():
     images = np.full((5, 8), 0.5, np.float32)
-    np.testing.assert_array_equal(baseline.error_by_dimension(images, *baseline.fit(images)), 0)
+    np.testing.assert_array_equal(pca.error_by_dimension(images, *pca.fit(images)), 0)
 
 
 def test_the_ratio_to_a_pca_without_loss_is_undefined():
-    assert scores.ratio(0.02, 0.04, 0.06) == 0.5
+    assert reconstruction.mse_ratio(0.02, 0.04, 0.06) == 0.5
     for nothing in (0.0, 3e-8):  # the second: what rounding leaves of 0.06 in float32
-        with pytest.raises(Undefined):
-            scores.ratio(0.02, nothing, 0.06)
+        with pytest.raises(UndefinedScore):
+            reconstruction.mse_ratio(0.02, nothing, 0.06)

@@ -9,9 +9,10 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from stages import baseline, split, train
-from stages.autoencoder import arrays
-from stages.autoencoder.errors import UserError
+from stages.autoencoder.core import arrays, files
+from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.split import Split
+from stages.autoencoder.scores import pca
 
 
 def chosen(**changes):
@@ -24,7 +25,7 @@ NAMES = list("abcd")
 
 @pytest.mark.parametrize("published", [0, 40])
 @pytest.mark.parametrize("normal", [[], [1, 3]])
-def test_no_image_stands_in_two_parts_and_classes_keep_their_shares(published, normal):
+def test_parts_are_disjoint_and_stratified(published, normal):
     labels = np.random.default_rng(0).permutation(LABELS)
     parts = split.split(labels, published, chosen(normal_classes=normal), NAMES)
     together = np.concatenate(list(parts.values()))
@@ -47,7 +48,7 @@ def test_the_split_has_its_own_seed():
     assert same[0].tolist() == same[1].tolist() != other.tolist()
 
 
-def test_a_class_that_the_data_lack_and_a_class_too_small_are_refused():
+def test_a_missing_class_and_a_class_too_small_are_refused():
     with pytest.raises(UserError, match=r"split.normal_classes must be .* 0 to 3; got 7"):
         split.split(LABELS, 0, chosen(normal_classes=[1, 7]), NAMES)
     with pytest.raises(UserError, match=r"split.test must leave images of each class on both sides; got 0.001"):
@@ -74,15 +75,15 @@ def test_pca_errors_are_those_of_scikit_learn_at_each_dimension(copy):
     assert mse[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_pca_with_fewer_images_than_pixels_stops_at_the_dimensions_that_they_span():
+def test_pca_stops_at_the_dimensions_that_the_images_span():
     x = np.random.default_rng(0).random((6, 30), dtype=np.float32)
-    mean, components = baseline.fit(x)
-    mse = baseline.error_by_dimension(x, mean, components)
+    mean, components = pca.fit(x)
+    mse = pca.error_by_dimension(x, mean, components)
     assert len(mse) == 5  # six points span five dimensions about their mean
     assert mse[-1] == pytest.approx(0, abs=1e-7)  # what is left is the rounding of float32
 
 
-def test_arrays_come_back_with_their_description_and_the_same_bytes_each_time(tmp_path):
+def test_arrays_round_trip_with_the_same_bytes(tmp_path):
     path = tmp_path / "deep" / "a.safetensors"
     given = {"b": np.arange(6).reshape(2, 3)[:, ::-1], "a": np.zeros((0, 2), np.float32)}
     contents = []
@@ -97,14 +98,14 @@ def test_arrays_come_back_with_their_description_and_the_same_bytes_each_time(tm
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "out"
-    arrays.write(path, b"before")
+    files.write(path, b"before")
 
     def full(_):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(arrays.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        arrays.write(path, b"after")
+        files.write(path, b"after")
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
@@ -125,13 +126,13 @@ def test_missing_and_damaged_arrays_are_refused_by_name(tmp_path):
 
 def test_metrics_refuse_nan(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
-        arrays.write_json(tmp_path / "m.json", {"mse": float("nan")})
-    arrays.write_json(tmp_path / "m.json", {"mse": 0.1 + 0.2})
+        files.write_json(tmp_path / "m.json", {"mse": float("nan")})
+    files.write_json(tmp_path / "m.json", {"mse": 0.1 + 0.2})
     assert json.loads((tmp_path / "m.json").read_text())["mse"] == 0.1 + 0.2
 
 
-def test_training_writes_a_picture_after_each_epoch_and_a_row_of_loss(copy):
+def test_each_epoch_has_a_picture_and_a_row_of_loss(copy):
     assert [path.name for path in sorted(train.EPOCHS.iterdir())] == ["epoch_0001.png", "epoch_0002.png"]
     header, *rows = train.LOSS.read_text().splitlines()
-    assert header == "epoch,train,valid,rate"
+    assert header == "epoch,train,valid,learning_rate"
     assert [row.split(",")[0] for row in rows] == ["1", "2"]

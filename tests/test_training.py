@@ -13,10 +13,11 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from stages import train as train_stage
-from stages.autoencoder import arrays, model, networks, objectives
-from stages.autoencoder.errors import UserError
+from stages.autoencoder.core import arrays
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.model import autoencoder, model_file, networks, objectives
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training import Training
+from stages.autoencoder.training.loop import Training
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def settings(params):
     """A function: TrainParams of a small mlp on digits, with changes to the section train."""
 
     def make(latent_dim=4, **changes):
-        small = {"architecture": "mlp", "mlp": {"widths": [32]}, "epochs": 3, "batch_size": 64, "rate": 0.01}
+        small = {"architecture": "mlp", "mlp": {"widths": [32]}, "epochs": 3, "batch_size": 64, "learning_rate": 0.01}
         section = params["train"] | small | changes
         values = {name: params[name] for name in TrainParams.model_fields} | {
             "latent_dim": latent_dim,
@@ -76,7 +77,7 @@ def test_every_variant_learns(settings, digits, variant):
     assert history[-1].train < 0.8 * history[0].train
 
 
-def test_nearly_every_unit_of_a_top_k_code_is_chosen_for_some_image(settings, digits):
+def test_nearly_every_top_k_unit_is_used(settings, digits):
     sparse = {"penalty": "top_k", "weight": 0.0, "k": 10}
     training = trained(settings(variant="sparse", latent_dim=200, sparse=sparse, mlp={"widths": []}), digits)
     codes = training.model.eval().encode(torch.from_numpy(digits).float() / 255)
@@ -115,9 +116,9 @@ def test_kl_warm_up_is_linear_and_ends_at_beta(settings, digits):
 
 
 def test_the_best_epoch_by_validation_error_is_kept(settings, digits):
-    training = trained(settings(rate=0.5, epochs=6, clip=0), digits)
+    training = trained(settings(learning_rate=0.5, epochs=6, max_grad_norm=0), digits)
     best = min(row.valid for row in training.history)
-    training.model.load_state_dict(training.best)
+    training.model.load_state_dict(training.best_weights)
     assert training._validate() == best
 
 
@@ -126,20 +127,21 @@ def test_patience_ends_training_so_many_epochs_after_the_best(settings, digits, 
     monkeypatch.setattr(Training, "_validate", lambda self: next(errors))
     training = trained(settings(epochs=6, patience=2), digits)
     assert [row.valid for row in training.history] == [5.0, 4.0, 4.5, 4.2]
-    assert training.best_row.epoch == 2
+    assert training.best_result.epoch == 2
 
 
 def test_a_loss_that_is_no_longer_finite_ends_with_one_line(settings, digits):
     training = train_stage.prepare(settings(), digits[:600], digits[600:800])
     with torch.no_grad():
         training.model.decoder[-2].bias[0] = math.nan
-    with pytest.raises(UserError, match=r"^training: the loss must stay finite; got nan in epoch 1.*lower train.rate"):
+    message = r"^training: the loss must stay finite; got nan in epoch 1.*lower train.learning_rate"
+    with pytest.raises(UserError, match=message):
         list(training.epochs())
 
 
 def test_clipping_bounds_the_step(settings, digits):
     """With plain AdamW a bound of nearly nothing changes little; so it is the gradient itself that is looked at."""
-    training = train_stage.prepare(settings(clip=0.001, epochs=1), digits[:600], digits[600:800])
+    training = train_stage.prepare(settings(max_grad_norm=0.001, epochs=1), digits[:600], digits[600:800])
     list(training.epochs())
     norm = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm()
     assert norm <= 0.001 * 1.001
@@ -154,11 +156,11 @@ def test_augmentation_is_for_small_training_sets_only(settings, digits):
     assert small != never
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(settings, digits):
-    first, again = (trained(settings(), digits).best for _ in range(2))
+def test_weights_depend_on_the_seed_alone(settings, digits):
+    first, again = (trained(settings(), digits).best_weights for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     values = settings().model_dump() | {"seed": 1}
-    other = trained(TrainParams.model_validate(values), digits).best
+    other = trained(TrainParams.model_validate(values), digits).best_weights
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
@@ -190,7 +192,7 @@ def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, monkeypa
         path.unlink()
     with caplog.at_level("INFO"):
         train_stage.main()
-    assert "goes on after epoch 2" in caplog.text
+    assert "resumes after epoch 2" in caplog.text
     assert [path.read_bytes() for path in [*outputs, *sorted(train_stage.EPOCHS.iterdir())]] == expected
     assert not train_stage.UNFINISHED.exists()
 
@@ -215,15 +217,15 @@ def test_the_state_of_another_training_is_not_taken_up(copy, monkeypatch, caplog
     path.write_text(path.read_text().replace("seed: 0   ", "seed: 7   ", 1))
     with caplog.at_level("INFO"):
         train_stage.main()
-    assert "goes on" not in caplog.text
+    assert "resumes" not in caplog.text
 
 
 def test_the_model_file_alone_rebuilds_the_model(copy, monkeypatch):
     images = arrays.load(train_stage.VALID, "images")[0]["images"]
     batch = torch.from_numpy(images).float() / 255
     (copy / "params.yaml").unlink()
-    rebuilt, about = model.load(train_stage.MODEL)
-    assert rebuilt.spec == model.Spec((1, 8, 8), 4, (), (16,), "linear")
+    rebuilt, about = model_file.load(train_stage.MODEL)
+    assert rebuilt.spec == autoencoder.Spec((1, 8, 8), 4, (), (16,), "linear")
     assert not rebuilt.training
     error = objectives.squared_error(rebuilt.decoder(rebuilt.encode(batch)), batch).mean().item()
     assert error == pytest.approx(about["valid"], rel=1e-5)
@@ -247,5 +249,5 @@ def test_a_model_file_that_is_none_is_refused_in_one_line(copy, damage):
     else:
         path.write_bytes(content.replace(b'format\\": 1', b'format\\": 9'))
     with pytest.raises(UserError) as refused:
-        model.load(path)
+        model_file.load(path)
     assert str(refused.value).startswith("data/model.safetensors: ")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.autoencoder import arrays, model
+from stages.autoencoder.core import arrays
+from stages.autoencoder.model import autoencoder, model_file
 
 APPLIED = ("baseline", "reconstruct", "embed", "evaluate")
 SHAPE = (1, 8, 8)
@@ -25,7 +26,7 @@ def make(
     bottleneck: str = "linear",
     corruption: str | None = None,
     constant: bool = False,
-) -> model.Autoencoder:
+) -> autoencoder.Autoencoder:
     """Write train and test part and data/model.safetensors; params.yaml is the caller's.
 
     counts: images in train and test, each class a prototype with noise; normal: the classes that train has.
@@ -43,10 +44,10 @@ def make(
         arrays.save(folder / f"data/split/{name}.safetensors", part, about)
         start += count
     torch.manual_seed(0)
-    spec = model.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
-    made = model.Autoencoder(spec)
+    spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
+    made = autoencoder.Autoencoder(spec)
     noise = {"corruption": corruption, "level": 0.3} if corruption else None
-    model.save(folder / "data/model.safetensors", made, {"corruption": noise})
+    model_file.save(folder / "data/model.safetensors", made, {"corruption": noise})
     return made.eval()
 
 

@@ -1,172 +1,174 @@
-"""`python -m tools.report [NAME]`: the table and the curve of a sweep, and the smallest code that is good enough.
+"""`python -m tools.report [NAME]`: tabulates and draws a sweep's results, names the smallest sufficient latent_dim.
 
-From experiments that DVC has; NAME is a sweep's --name, none means all experiments of HEAD. Prints the table and
-writes reports/NAME/: report.md, runs.csv and means.csv (every digit), error.png, losses.png, pictures.png; with
---html also report.html, one file to be mailed.
+Reads experiments that DVC has. NAME is a sweep's --name; without it, all experiments of HEAD are taken. Prints the
+tables and writes reports/NAME/: report.md, runs.csv and means.csv (every digit), error.png, losses.png and
+pictures.png; with --html also report.html, one file that can be mailed.
 """
 
 import argparse
 import io
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import dvc.api
 import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
-from safetensors.numpy import load as from_bytes
 
-from stages.autoencoder import arrays, images, pictures
-from stages.autoencoder.errors import UserError, run
-from tools import curves, report_page, report_text, runs
-from tools.anchors import MNIST, Anchor
-from tools.experiments import git
-from tools.report_text import Report
-from tools.runs import CODE, ERROR, Runs
+from stages.autoencoder.core import arrays, files
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data.pixels import evenly_spaced
+from stages.autoencoder.figures import image_grids
+from stages.runtime.command import run
+from tools.sweeps import plots, published_errors, render
+from tools.sweeps.published_errors import PublishedErrors
+from tools.sweeps.render import Report
+from tools.sweeps.results import (
+    ERROR_METRIC,
+    LATENT_DIM,
+    TEST_FILE,
+    SweepResults,
+    choose_latent_dim,
+    collect_results,
+    compute_means,
+)
+from tools.workspace.commands import git
 
 REPORTS = Path("reports")
-TOLERANCE = 0.05  # of the best mean error
-SHOWN = 6  # metrics in the printed tables; the CSV files have all
-SHOWN_IMAGES = 12  # as many as plots/reconstruct/reconstructions.png has
-SHOWN_ROWS = 16
+DEFAULT_TOLERANCE = 0.05  # of the best mean error
+DEFAULT_METRIC_COUNT = 6  # in the printed tables; the CSV files have all metrics
+PICTURE_COLUMNS = 20  # images: they fill the width of the page
+MAX_PICTURE_ROWS = 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.report", description="Table and curve of a sweep.")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a sweep's name; none: all experiments of HEAD")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a sweep's name (default: all experiments of HEAD)")
     parser.add_argument("--html", action="store_true", help="also write one self-contained page")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of the best error (default 0.05: 5 %%)")
-    parser.add_argument("--metrics", help=f"metrics in the tables, with commas (default: {SHOWN} of them)")
+    parser.add_argument(
+        "--tolerance", type=float, default=DEFAULT_TOLERANCE, help="of the best error (default 0.05: 5 %%)"
+    )
+    parser.add_argument(
+        "--metrics", help=f"metrics in the tables, separated by commas (default: the first {DEFAULT_METRIC_COUNT})"
+    )
     options = parser.parse_args()
     metrics = options.metrics.split(",") if options.metrics else None
     if not options.tolerance >= 0:
         raise UserError(f"--tolerance must be at least 0; got {options.tolerance}")
     try:
-        make(options.name, html=options.html, tolerance=options.tolerance, metrics=metrics)
+        write_report(options.name, html=options.html, tolerance=options.tolerance, metrics=metrics)
     except DvcException as error:
         raise UserError(f"dvc: {error}") from None
 
 
-def make(
+def write_report(
     name: str | None,
     baseline: str | None = None,
     only: Collection[str] | None = None,
     *,
     html: bool = False,
-    tolerance: float = TOLERANCE,
+    tolerance: float = DEFAULT_TOLERANCE,
     metrics: Sequence[str] | None = None,
 ) -> None:
-    """Write the report of a sweep and print its tables. Raises UserError where nothing has finished.
+    """Write the report of a sweep and print its tables. Raises UserError if no experiment is finished.
 
-    baseline, only: the commit and the names of the experiments that it is about; without them, see runs.collect.
+    name, baseline, only: which experiments, see results.collect_results.
     """
-    found = runs.collect(name, baseline, only)
-    folder = REPORTS / found.name
-    shown = _shown(found, metrics)
-    anchors, notes = _anchors(found)
-    notes += [f"Left out, not finished: {label} ({state})." for label, state in found.unfinished.items()]
-    files = ["error.png"]
-    curves.save_error(folder / "error.png", found, _pca(found), anchors)
-    if losses := _losses(found):
-        files.append("losses.png")
-        curves.save_losses(folder / "losses.png", found, losses)
-    rows, note = _pictures(found)
+    results = collect_results(name, baseline, only)
+    folder = REPORTS / results.name
+    selected = _select_metrics(results, metrics)
+    published = _select_published_errors(results)
+    notes = [f"Not included: {experiment} ({state})." for experiment, state in results.unfinished.items()]
+    figures = ["error.png"]
+    plots.save_error_plot(folder / "error.png", results, _load_pca(results), published)
+    if losses := _load_losses(results):
+        figures.append("losses.png")
+        plots.save_loss_plot(folder / "losses.png", results, losses)
+    rows, picture_notes = _collect_pictures(results)
     if rows:
-        pictures.save_rows(folder / "pictures.png", rows)
-        files.append("pictures.png")
-    notes += note
-    report = Report(found, shown, runs.choose(found, tolerance), tolerance, anchors, files, notes)
-    for file, table in (("runs.csv", found.table.drop(columns="test")), ("means.csv", runs.means(found))):
-        arrays.write(folder / file, table.to_csv(index=False).encode())
-    arrays.write(folder / "report.md", report_text.markdown(report).encode())
+        figures.append("pictures.png")
+        image_grids.save_rows(folder / "pictures.png", rows)
+    choice = choose_latent_dim(results, tolerance)
+    report = Report(results, selected, choice, tolerance, published, figures, notes + picture_notes)
+    for file, table in (("runs.csv", results.table.drop(columns="test")), ("means.csv", compute_means(results))):
+        files.write(folder / file, table.to_csv(index=False).encode())
+    files.write(folder / "report.md", render.render_markdown(report).encode())
     if html:
-        arrays.write(folder / "report.html", report_page.page(report, folder).encode())
-    print(
-        "\n"
-        + "\n\n".join(report_text.tables(report) + [line for line in (report_text.choice_text(report), *notes) if line])
-    )
-    print(f"\n{folder}/: report.md, runs.csv, means.csv, {', '.join(files)}{', report.html' if html else ''}")
+        files.write(folder / "report.html", render.render_page(report, folder).encode())
+    print(f"\n{render.render_terminal(report)}")
+    print(f"\n{folder}/: report.md, runs.csv, means.csv, {', '.join(figures)}{', report.html' if html else ''}")
 
 
-def _shown(found: Runs, wanted: Sequence[str] | None) -> list[str]:
+def _select_metrics(results: SweepResults, wanted: Sequence[str] | None) -> list[str]:
     """The metrics of the tables. Raises UserError for one that the runs don't have."""
     for metric in wanted or ():
-        if metric not in found.metrics:
-            raise UserError(f"--metrics: no metric {metric}; known: {', '.join(found.metrics)}")
-    return list(wanted or [ERROR, *(metric for metric in found.metrics if metric != ERROR)][:SHOWN])
+        if metric not in results.metrics:
+            raise UserError(f"--metrics: unknown metric {metric}; known: {', '.join(results.metrics)}")
+    default = [ERROR_METRIC, *(metric for metric in results.metrics if metric != ERROR_METRIC)]
+    return list(wanted or default[:DEFAULT_METRIC_COUNT])
 
 
-def _anchors(found: Runs) -> tuple[Sequence[Anchor], list[str]]:
-    """The published errors where they compare, or a note that they don't."""
-    if found.axis != CODE:
-        return (), []
-    if set(found.table.get("download.dataset", ())) == {"mnist"} and set(found.table["split.normal_classes"]) == {"[]"}:
-        return MNIST, []
-    return (), ["Published errors are not marked: they are for the whole of MNIST (dataset mnist)."]
+def _select_published_errors(results: SweepResults) -> Sequence[PublishedErrors]:
+    """The published errors if the runs compare with them: latent_dim swept on the whole of MNIST, all classes."""
+    datasets, classes = (
+        set(results.table.get(key, pd.Series(dtype=object))) for key in ("download.dataset", "split.normal_classes")
+    )
+    comparable = results.axis == LATENT_DIM and datasets == {"mnist"} and classes == {"[]"}
+    return published_errors.MNIST if comparable else ()
 
 
-def _pca(found: Runs) -> pd.DataFrame | None:
-    """PCA's test error by dimension; None where the runs have different ones."""
-    tables = {_tracked(commit, "plots/pca.csv") for commit in found.table["commit"]}
+def _load_pca(results: SweepResults) -> pd.DataFrame | None:
+    """PCA's test error by dimension; None if the runs have different ones."""
+    tables = {_read_committed(commit, "plots/pca.csv") for commit in results.table["commit"]}
     text = tables.pop()
     return pd.read_csv(io.StringIO(text)) if text and not tables else None
 
 
-def _losses(found: Runs) -> dict[str, pd.DataFrame]:
-    """The losses by epoch of every run that has them."""
-    read = {}
-    for experiment, commit in zip(found.table["experiment"], found.table["commit"], strict=True):
-        if text := _tracked(commit, "plots/loss.csv"):
-            read[experiment] = pd.read_csv(io.StringIO(text))
-    return {experiment: table for experiment, table in read.items() if {"epoch", "valid"} <= set(table)}
+def _load_losses(results: SweepResults) -> dict[str, pd.DataFrame]:
+    """{experiment: losses by epoch} of the runs that have them."""
+    losses = {}
+    for experiment, commit in zip(results.table["experiment"], results.table["commit"], strict=True):
+        if text := _read_committed(commit, "plots/loss.csv"):
+            losses[experiment] = pd.read_csv(io.StringIO(text))
+    return {experiment: table for experiment, table in losses.items() if {"epoch", "valid"} <= set(table)}
 
 
-def _tracked(commit: str, path: str) -> str:
-    """A file that git has in a commit; empty where there is none."""
+def _read_committed(commit: str, path: str) -> str:
+    """A file as git has it in a commit; empty if there is none."""
     try:
         return git("show", f"{commit}:{path}")
     except UserError:
         return ""
 
 
-def _pictures(found: Runs) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
-    """Test images over what the models make of them, a row for each combination: its first run; and notes.
+def _collect_pictures(results: SweepResults) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """Rows of (label, images): test images, then the reconstructions by the first run of each combination; notes.
 
-    The arrays themselves, out of DVC's cache: any image, not only those that a picture of the pipeline shows.
+    Reads the arrays from DVC's cache, so that any image can be shown, not only those in the pipeline's pictures.
     """
-    first = found.table.drop_duplicates(found.groups)
-    if first["test"].nunique(dropna=False) > 1:
+    first_runs = results.table.drop_duplicates(results.group_keys)
+    if first_runs["test"].nunique(dropna=False) > 1:
         return [], ["No pictures: the runs have different test images."]
     notes = []
-    if len(first) > SHOWN_ROWS:
-        first = first.iloc[np.linspace(0, len(first) - 1, SHOWN_ROWS).round().astype(int)]
-        notes.append(f"Pictures of {SHOWN_ROWS} combinations, evenly spread.")
-    rows = []
-    for _, one in first.iterrows():
-        with _files(one["commit"]) as files:
+    if (count := len(first_runs)) > MAX_PICTURE_ROWS:
+        first_runs = first_runs.iloc[np.linspace(0, count - 1, MAX_PICTURE_ROWS).round().astype(int)]
+        notes.append(f"The pictures show {MAX_PICTURE_ROWS} of {count} combinations, evenly spaced.")
+    rows: list[tuple[str, np.ndarray]] = []
+    for _, first_run in first_runs.iterrows():
+        with closing(dvc.api.DVCFileSystem(rev=first_run["commit"])) as cache:
             try:
                 if not rows:
-                    test = from_bytes(files.read_bytes(runs.TEST))["images"]
-                    rows.append(("original", images.spread(test, SHOWN_IMAGES)))
-                output = from_bytes(files.read_bytes("data/reconstructions.safetensors"))["output"]
-            except (OSError, DvcException):
-                notes.append(f"No pictures of {one['experiment']}: its data are not in the cache (dvc fetch).")
+                    test = arrays.from_bytes(cache.read_bytes(TEST_FILE), "images")[0]
+                    rows.append(("original", evenly_spaced(test["images"], PICTURE_COLUMNS)))
+                made = arrays.from_bytes(cache.read_bytes("data/reconstructions.safetensors"), "output")[0]
+            except (OSError, DvcException, ValueError):
+                experiment = first_run["experiment"]
+                notes.append(f"No pictures of {experiment}: its data is not in DVC's cache; dvc fetch may get it.")
                 continue
-        rows.append((curves.label_of(found.groups, one[found.groups]), images.spread(output, SHOWN_IMAGES)))
+        label = plots.format_label(results.group_keys, first_run[results.group_keys])
+        rows.append((label, evenly_spaced(made["output"], PICTURE_COLUMNS)))
     return (rows if len(rows) > 1 else []), notes
-
-
-class _files:  # noqa: N801
-    """DVC's file system of one commit, closed at the end."""
-
-    def __init__(self, commit: str) -> None:
-        self.system = dvc.api.DVCFileSystem(rev=commit)
-
-    def __enter__(self) -> dvc.api.DVCFileSystem:
-        return self.system
-
-    def __exit__(self, *_: object) -> None:
-        self.system.close()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the stages share: nouns that read no params.yaml, print nothing and have no effect when imported."""
+"""What the stages share: nouns that read no params.yaml, print nothing and change nothing when imported."""

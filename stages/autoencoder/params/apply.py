@@ -1,6 +1,6 @@
 """What the stages that use a trained model read; all else stands in the model file."""
 
-from stages.autoencoder.params.section import Device, Numerics, Section, Threads
+from stages.autoencoder.params.base.section import Device, Numerics, Section, Threads
 
 
 class ApplyParams(Section):

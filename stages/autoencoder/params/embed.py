@@ -3,11 +3,10 @@
 import importlib.util
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stages.autoencoder.errors import UserError
 from stages.autoencoder.params.apply import ApplyParams
-from stages.autoencoder.params.section import Section
+from stages.autoencoder.params.base.section import Section
 
 
 class Embed(Section):
@@ -15,17 +14,17 @@ class Embed(Section):
 
     map: Literal["tsne", "umap", "none"] = Field(description="2-D map of the codes beside PCA's")
 
+    @model_validator(mode="after")
+    def _package_is_installed(self) -> "Embed":
+        if self.map == "umap" and importlib.util.find_spec("umap") is None:
+            raise ValueError(
+                "embed.map umap needs the package umap-learn, which is absent; pip install -r requirements/umap.txt,"
+                " or set embed.map: tsne"
+            )
+        return self
+
 
 class EmbedParams(ApplyParams):
     """What the stage embed reads."""
 
     embed: Embed
-
-
-def check(embed: Embed) -> None:
-    """Raises UserError where the package behind the chosen map is absent."""
-    if embed.map == "umap" and importlib.util.find_spec("umap") is None:
-        raise UserError(
-            "params.yaml: embed.map umap needs the package umap-learn, which is absent; pip install umap-learn, or"
-            " set embed.map: tsne"
-        )

@@ -1,12 +1,25 @@
-"""The section `train` of params.yaml, and all that the stage train reads."""
+"""The section `train`, all that the stage train reads, and the rules between those keys.
+
+A variant is what it adds to the reconstruction error:
+
+| variant | adds |
+|---|---|
+| undercomplete | nothing: the code is smaller than the image |
+| overcomplete | sparsity or corruption: without either the identity would be learnt |
+| denoising | corruption of the input |
+| sparse | a penalty on the code, or only its k largest entries kept |
+| variational | a Gaussian code and its KL divergence from the prior |
+"""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stages.autoencoder.params.section import Device, LatentDim, Numerics, Section, Seed, Threads
+from stages.autoencoder.params.base.section import Device, LatentDim, Numerics, Section, Seed, Threads
+from stages.autoencoder.params.denoising import Denoising
 
 Variant = Literal["undercomplete", "overcomplete", "denoising", "sparse", "variational"]
+Loss = Literal["mse", "bce"]
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -24,33 +37,26 @@ class Conv(Section):
 
 
 class Augment(Section):
-    """Random affine shifts of the training images."""
+    """Random affine maps of the training images."""
 
-    max_images: int = Field(ge=0, description="only training sets of at most so many images; 0: none")
-    translate: float = Field(ge=0, le=64, description="up to so many pixels each way")
-    rotate: float = Field(ge=0, le=180, description="up to so many degrees each way")
-    scale: float = Field(ge=0, le=0.9, description="size times up to 1 +- this")
+    max_images: int = Field(ge=0, description="augment only training sets of at most this many images; 0: never")
+    translate: float = Field(ge=0, le=64, description="shift by up to this many pixels each way")
+    rotate: float = Field(ge=0, le=180, description="turn by up to this many degrees each way")
+    scale: float = Field(ge=0, le=0.9, description="resize by a factor of up to 1 +- this")
 
 
 class Overcomplete(Section):
     """What keeps an overcomplete code from being a copy of the image."""
 
     regularizer: Literal["none", "sparsity", "corruption"] = Field(
-        description="the settings of `sparse` or of `denoising`; none is refused"
+        description="uses the settings of `sparse` or of `denoising`; none is refused"
     )
-
-
-class Denoising(Section):
-    """The corruption of the input; the target stays clean."""
-
-    corruption: Literal["gaussian", "salt_and_pepper", "masking"] = Field(description="kind of corruption")
-    level: float = Field(ge=0, le=10, description="gaussian: standard deviation; else share of pixels hit")
 
 
 class Sparse(Section):
     """The term that keeps codes sparse."""
 
-    penalty: Literal["l1", "top_k"] = Field(description="l1: weight * sum |z_i|; top_k: the k largest kept")
+    penalty: Literal["l1", "top_k"] = Field(description="l1: weight * sum |z_i|; top_k: only the k largest kept")
     weight: float = Field(ge=0, description="lambda of l1, in squared error or nats per unit of |z_i|")
     k: int = Field(ge=1, le=65536, description="codes that top_k keeps in each image")
 
@@ -59,7 +65,7 @@ class Variational(Section):
     """The weight of the KL divergence."""
 
     beta: float = Field(ge=0, description="weight of the KL divergence; 1 gives the ELBO")
-    warmup_epochs: int = Field(ge=0, description="beta grows linearly from 0 over so many epochs; 0: none")
+    warmup_epochs: int = Field(ge=0, description="beta grows linearly from 0 over this many epochs; 0: no warm-up")
 
 
 class Train(Section):
@@ -69,19 +75,36 @@ class Train(Section):
     architecture: Literal["mlp", "conv"] = Field(description="kind of network; the decoder is its mirror")
     mlp: Mlp
     conv: Conv
-    loss: Literal["mse", "bce"] = Field(description="mse: squared error; bce: binary cross-entropy")
+    loss: Loss = Field(description="mse: squared error; bce: binary cross-entropy")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training part")
     batch_size: int = Field(ge=2, le=65536, description="images")
-    rate: float = Field(gt=0, le=10, description="peak of the one-cycle learning rate of AdamW")
+    learning_rate: float = Field(gt=0, le=10, description="peak of AdamW's one-cycle learning rate")
     weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay of AdamW")
-    clip: float = Field(ge=0, description="gradient norm is cut to this; 0: never")
-    patience: int = Field(ge=0, description="stop after so many epochs without a better one; 0: never")
+    max_grad_norm: float = Field(ge=0, description="a gradient with a larger norm is scaled down to it; 0: never")
+    patience: int = Field(ge=0, description="stop after this many epochs without improvement; 0: never")
     precision: Literal["fp32", "bf16"] = Field(description="bf16 needs numerics: fast")
     augment: Augment
     overcomplete: Overcomplete
     denoising: Denoising
     sparse: Sparse
     variational: Variational
+
+    @property
+    def terms(self) -> set[str]:
+        """What the variant adds: a subset of corruption, sparsity, kl."""
+        terms: dict[str, set[str]] = {
+            "undercomplete": set(),
+            "overcomplete": {str(self.overcomplete.regularizer)} - {"none"},
+            "denoising": {"corruption"},
+            "sparse": {"sparsity"},
+            "variational": {"kl"},
+        }
+        return terms[self.variant]
+
+    @property
+    def keeps_top_k(self) -> bool:
+        """Whether only the k largest entries of a code are kept."""
+        return "sparsity" in self.terms and self.sparse.penalty == "top_k"
 
 
 class TrainParams(Section):
@@ -93,3 +116,40 @@ class TrainParams(Section):
     numerics: Numerics
     threads: Threads
     train: Train
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> "TrainParams":
+        train, denoising = self.train, self.train.denoising
+        if train.variant == "overcomplete" and train.overcomplete.regularizer == "none":
+            raise ValueError(
+                "train.overcomplete.regularizer must be sparsity or corruption, since without either the identity"
+                " would be learnt; got none"
+            )
+        if train.keeps_top_k and train.sparse.k > self.latent_dim:
+            raise ValueError(f"train.sparse.k must be at most latent_dim, {self.latent_dim}; got {train.sparse.k}")
+        if "corruption" in train.terms and denoising.corruption != "gaussian" and denoising.level > 1:
+            raise ValueError(
+                f"train.denoising.level must be a share of the pixels, at most 1, for {denoising.corruption};"
+                f" got {denoising.level}"
+            )
+        if train.precision == "bf16" and self.numerics == "portable":
+            raise ValueError("train.precision must be fp32 with numerics portable; got bf16; set numerics: fast")
+        return self
+
+
+def check_latent_dim(train: Train, latent_dim: int, pixels: int) -> None:
+    """Raises ValueError for a latent_dim that contradicts the variant.
+
+    pixels: numbers in one image, channels x height x width. The stage train knows them from its images, the
+    stage check from the name of the dataset.
+    """
+    if train.variant == "undercomplete" and latent_dim >= pixels:
+        raise ValueError(
+            f"latent_dim must be below the {pixels} numbers of an image for train.variant undercomplete;"
+            f" got {latent_dim}; lower it or choose overcomplete"
+        )
+    if train.variant == "overcomplete" and latent_dim < pixels:
+        raise ValueError(
+            f"latent_dim must be at least the {pixels} numbers of an image for train.variant overcomplete;"
+            f" got {latent_dim}; raise it or choose undercomplete or sparse"
+        )

@@ -1,0 +1,194 @@
+"""`python -m benchmarks.training`: training speed beside other programs and beside the limit of the machine.
+
+Needs requirements/benchmarks.txt. Each trial is a process of its own (contenders.py), the programs take turns, and
+medians count. Run it on an idle machine: all processes get OMP_WAIT_POLICY=active.
+Writes docs/performance/training.{csv,md} and docs/images/speed.png.
+Options: --mirror (address or folder of MNIST's files), --repeat, --only NETWORK.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from stages.autoencoder.core import files
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.figures import style
+from stages.runtime.command import run
+from tools.workspace import commands
+from tools.workspace.copies import ROOT
+from tools.workspace.params_file import write_params
+
+TABLE = Path("docs/performance/training.csv")
+NOTES = Path("docs/performance/training.md")
+CHART = Path("docs/images/speed.png")
+PROGRAMS = ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")
+TRIALS = {  # network: (program, epochs) of each trial in a turn, the epochs of the other programs first
+    "small": (*((program, 3) for program in PROGRAMS), ("ours fp32", 2)),
+    "conv": tuple((program, 1) for program in PROGRAMS),
+    "deep": (("ours fp32", 3), ("ours bf16", 3)),
+    "deep-256": (("ours fp32", 3), ("ours bf16", 3)),
+}
+TITLES = {
+    "small": "mlp 784-512-16",
+    "conv": "conv 16-32-64, 256, 16",
+    "deep": "mlp 784-1000-500-250-30",
+    "deep-256": "the same, batch 256",
+}
+MAX_BUSY_PERCENT = 10  # of the cores; times mean little above it
+COLUMNS = ["network", "program", "precision", "epochs"]  # together they name a row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training",
+        description="Training speed beside other programs and the machine's limit.",
+    )
+    parser.add_argument("--mirror", help="address or folder of MNIST's files, tried before torchvision's mirrors")
+    parser.add_argument("--repeat", type=int, default=3, help="trials of each program")
+    parser.add_argument("--only", choices=TRIALS, action="append", help="this network; other networks keep their rows")
+    options = parser.parse_args()
+    if options.repeat < 1:
+        raise UserError(f"benchmarks.training: --repeat must be at least 1; got {options.repeat}")
+    if missing := [name for name in ("pythae", "pytorch_lightning") if not find_spec(name)]:
+        raise UserError(f"benchmarks.training: {missing[0]} is missing; pip install -r requirements/benchmarks.txt")
+    if (busy := psutil.cpu_percent(2)) > MAX_BUSY_PERCENT:
+        print(f"benchmarks.training: {busy:.0f} % of the cores are in use: times mean little", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_params(
+            folder / "params.yaml", {"numerics": "fast", "train.augment.max_images": 0}, source=ROOT / "params.yaml"
+        )
+        run_in_child("fetch_mnist(sys.argv[1] or None)", options.mirror or "", folder=folder)
+        trials = pd.DataFrame(run_trials(folder, options.only or list(TRIALS), options.repeat))
+    table = summarise(trials)
+    if options.only and TABLE.exists():
+        earlier = pd.read_csv(TABLE)
+        table = pd.concat([earlier[~earlier["network"].isin(options.only)], table])
+    table = table.sort_values("network", key=lambda names: names.map(list(TRIALS).index), kind="stable")
+    files.write(TABLE, table.to_csv(index=False).encode())
+    files.write(NOTES, (to_markdown(table) + "\n").encode())
+    save_chart(CHART, table)
+    print(to_markdown(table))
+
+
+def run_in_child(call: str, *arguments: str, folder: Path) -> str:
+    """What a call of a function of benchmarks.contenders prints, run in `folder` with the pins of its params.yaml."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "active"}
+    imports = "import sys; import stages.runtime.numerics; from benchmarks import contenders"
+    code = f"{imports}; from stages.runtime.command import run; run(lambda: contenders.{call})"
+    command = [sys.executable, "-c", code, *arguments]
+    return commands.run(command, cwd=folder, env=environment, place=f"benchmarks.training: {call.partition('(')[0]}")
+
+
+def run_trials(folder: Path, networks: list[str], repeat: int) -> Iterator[dict[str, Any]]:
+    """A row for each trial: turn, network, program, precision, epochs and what the contender reports."""
+    call = "train_and_report(*sys.argv[1:4], int(sys.argv[4]))"
+    for turn in range(repeat):
+        for network in networks:
+            trials = TRIALS[network]
+            first = turn % len(trials)  # each is the first once: the speed depends on what ran before
+            for program, epochs in trials[first:] + trials[:first]:
+                name, precision = program.split()
+                printed = run_in_child(call, name, network, precision, str(epochs), folder=folder)
+                report = json.loads(printed.strip().splitlines()[-1])
+                print(f"{turn + 1}/{repeat} {network} {program}: {report['seconds']:.1f} s", file=sys.stderr)
+                labels = {"turn": turn, "network": network, "program": name, "precision": precision, "epochs": epochs}
+                yield {**labels, **report}
+
+
+def summarise(trials: pd.DataFrame) -> pd.DataFrame:
+    """Medians for each network, program and number of epochs: speed, ratios, share of the limit, error, memory.
+
+    ratio: the speed of our fp32 over that of the row.
+    time_to_equal_error: the seconds of the row over those of our fp32 with the fewest epochs that reach its error
+    or a lower one; NaN where ours never does.
+    Both are medians of the ratios within a turn, since the machine's speed drifts.
+    limit: images per second at the best rate of any product; share: of that limit, in the same process.
+    """
+    rows = []
+    trials = trials.assign(speed=trials["images"] / trials["seconds"])
+    trials = trials.sort_values("epochs", ascending=False, kind="stable")
+    ours = trials[(trials["program"] == "ours") & (trials["precision"] == "fp32")]
+    for labels, group in trials.groupby(COLUMNS, sort=False):
+        row: dict[str, Any] = dict(zip(COLUMNS, labels, strict=True))
+        row |= group[["seconds", "speed", "mse", "memory"]].median().to_dict()
+        reference = ours[ours["network"] == row["network"]]
+        row["ratio"] = median_ratio(keep_full_epochs(reference, "turn"), group, "speed")
+        errors = reference.groupby("epochs")["mse"].median()
+        fewest = errors.index[errors <= row["mse"]].min()
+        row["time_to_equal_error"] = median_ratio(group, reference[reference["epochs"] == fewest], "seconds")
+        if row["program"] == "ours":
+            best_rate = np.array([max(max(rate[3:]) for rate in rates) for rates in group["rates"]])
+            limit = 1e9 * best_rate / group["operations"]
+            row |= {"gflops": np.median(best_rate), "limit": limit.median(), "share": (group["speed"] / limit).median()}
+        rows.append({**row, "trials": len(group)})
+    return pd.DataFrame(rows)
+
+
+def median_ratio(trials: pd.DataFrame, others: pd.DataFrame, column: str) -> float:
+    """The median over the turns of a column of `trials` over that of `others`; NaN without others."""
+    return float((trials.set_index("turn")[column] / others.set_index("turn")[column]).median())
+
+
+def keep_full_epochs(table: pd.DataFrame, *more_columns: str) -> pd.DataFrame:
+    """The first row of each network, program and precision, which has the most epochs."""
+    return table.drop_duplicates(["network", "program", "precision", *more_columns])
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """The table as it stands in docs/performance.md."""
+    columns = {
+        "network": table["network"].map(TITLES),
+        "program": table["program"] + " " + table["precision"],
+        "epochs": table["epochs"],
+        "seconds": table["seconds"].map("{:.1f}".format),
+        "images/s": table["speed"].map("{:,.0f}".format),
+        "ours fp32 is faster by": table["ratio"].map("{:.2f}".format),
+        "time to equal test error, ours = 1": format_known(table["time_to_equal_error"], "{:.2f}"),
+        "limit, images/s": format_known(table["limit"], "{:,.0f}"),
+        "share of the limit": format_known(table["share"], "{:.0%}"),
+        "test MSE": table["mse"].map("{:.5f}".format),
+        "peak memory, MiB": table["memory"].map("{:,.0f}".format),
+    }
+    return pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
+
+
+def format_known(values: pd.Series, form: str) -> list[str]:
+    """Each value as text, NaN as none."""
+    return ["" if np.isnan(value) else form.format(value) for value in values]
+
+
+def save_chart(path: Path, table: pd.DataFrame) -> None:
+    """Bars of images per second for each network, the limit of ours as a line."""
+    networks = list(dict.fromkeys(table["network"]))
+    with style.drawing(path, 9, 1.2 + 0.45 * len(keep_full_epochs(table))) as figure:
+        heights = [len(keep_full_epochs(table[table["network"] == name])) for name in networks]
+        panels = figure.subplots(len(networks), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, network in zip(panels, networks, strict=True):
+            rows = keep_full_epochs(table[table["network"] == network])
+            labels = rows["program"] + " " + rows["precision"]
+            colours = [style.COLOURS[0] if name == "ours" else style.COLOURS[1] for name in rows["program"]]
+            bars = axes.barh(labels, rows["speed"], color=colours, height=0.7)
+            axes.bar_label(bars, [f"{value:,.0f}" for value in rows["speed"]], padding=3)
+            for place, limit in enumerate(rows["limit"]):
+                if not np.isnan(limit):
+                    axes.plot([limit, limit], [place - 0.4, place + 0.4], color=style.INK, linewidth=2)
+            axes.invert_yaxis()
+            axes.set_title(TITLES[network])
+            axes.margins(x=0.12)
+            axes.tick_params("y", length=0)
+        panels[-1].set_xlabel("training images per second; black: the limit")
+
+
+if __name__ == "__main__":
+    run(main)

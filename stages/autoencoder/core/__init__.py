@@ -1,0 +1,1 @@
+"""Errors, files that are written whole, named arrays in one file."""

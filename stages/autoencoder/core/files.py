@@ -1,0 +1,56 @@
+"""Files that are written whole or not at all. Every file that a stage writes passes through here."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write `content` to `path` whole or not at all: to a temporary name beside it, flushed to disk, then renamed.
+
+    Each process uses its own temporary name, because two that share one could rename each other's unfinished
+    file; .gitignore and .dvcignore cover these names. Temporary files of processes that were killed are removed.
+    Raises OSError with the path and the number of bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # its own message names neither the path nor the size
+        raise OSError(error.errno, f"{error.strerror}; {len(content):,} bytes are to be written", str(path)) from None
+    finally:
+        with suppress(OSError):  # a read-only disk complains even about a file that does not exist
+            temporary.unlink()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a metrics file: keys in the given order, floats in full precision, NaN refused (ValueError)."""
+    write(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits. Raises FileNotFoundError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose process is gone."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,9}})-[0-9a-f]+\.part")
+    for leftover in path.parent.iterdir():
+        if (match := pattern.fullmatch(leftover.name)) and not psutil.pid_exists(int(match[1])):
+            with suppress(OSError):
+                leftover.unlink()

@@ -1,0 +1,130 @@
+"""Grids of decoded codes: between two images, along one dimension of the code, sampled, over the plane."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from stages.autoencoder.data.pixels import evenly_spaced
+from stages.autoencoder.model import inference
+from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.bottlenecks import Bottleneck
+
+STEPS = 12  # images in a row
+MAX_ROWS = 10
+MAX_INTERPOLATIONS = 6
+SAMPLE_SEED = 0  # the same samples in every experiment with the same latent_dim
+
+
+class Picture(NamedTuple):
+    """Rows (label, images (n, C, H, W)) with a title and, if they mean something, captions of the columns."""
+
+    name: str
+    title: str
+    rows: list[tuple[str, np.ndarray]]
+    captions: list[str]
+
+
+def pictures_of_codes(
+    model: Autoencoder, codes: np.ndarray, classes: np.ndarray, device: torch.device
+) -> Iterator[Picture]:
+    """The pictures that make sense for this model.
+
+    codes: float32 (N, D) of test images; classes: the class name of each, (N,).
+    """
+    title = "Decoded codes on the straight line from the code of one test image to that of another"
+    pairs = list(zip(*endpoints(classes), strict=True))
+    rows = [
+        (f"{classes[a]} to {classes[b]}", _decode(model, interpolate(codes[a], codes[b]), device)) for a, b in pairs
+    ]
+    if rows:
+        yield Picture("interpolations", title, rows, [])
+
+    if model.is_variational:
+        title = "Decoded samples from the prior N(0, I)"
+        yield Picture("samples", title, _as_rows(_decode(model, sample_prior(model.spec.latent_dim), device)), [])
+    if model.spec.bottleneck == Bottleneck.LINEAR and len(codes) > 1:
+        title = "Decoded samples from the Gaussian with mean and covariance of the codes of the test images"
+        yield Picture("samples", title, _as_rows(_decode(model, sample_gaussian(codes), device)), [])
+    if model.spec.latent_dim == 2:
+        title = "Decoded codes over the plane; the two numbers of each code are at the left and below"
+        x, y = plane_axes(codes)
+        rows = [(f"{b:.3g}", _decode(model, np.stack([x, np.full(STEPS, b)], 1), device)) for b in y]
+        yield Picture("plane", title, rows, [f"{a:.3g}" for a in x])
+
+
+def traversals(model: Autoencoder, codes: np.ndarray, dimensions: Sequence[int], device: torch.device) -> Picture:
+    """A row for each of the first MAX_ROWS dimensions: a typical code with this dimension changed.
+
+    codes: float32 (N, D) of test images; dimensions: in the order of what their ablation costs.
+    """
+    title = "One dimension of the code from its 1st to its 99th percentile, the others those of a typical image"
+    if codes.shape[1] > MAX_ROWS:
+        title += f"; the {MAX_ROWS} of {codes.shape[1]} dimensions whose ablation adds the most error"
+    rows = [(f"z{d}", _decode(model, traverse(codes, d), device)) for d in dimensions[:MAX_ROWS]]
+    return Picture("traversals", title, rows, [])
+
+
+def endpoints(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of each interpolation: positions of images, two arrays of one length, at most MAX_INTERPOLATIONS.
+
+    classes: (N,). The first image of each class; evenly spaced images if there is one class.
+    """
+    chosen = np.unique(classes, return_index=True)[1]
+    if len(chosen) < 2:
+        chosen = np.arange(len(classes))
+    chosen = evenly_spaced(chosen, 2 * MAX_INTERPOLATIONS)
+    half = len(chosen) // 2
+    return chosen[:half], chosen[half : 2 * half]
+
+
+def interpolate(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Codes on the straight line between two codes (D,): (STEPS, D), both ends included."""
+    weights = np.linspace(0, 1, STEPS)[:, None]
+    return (1 - weights) * start + weights * end
+
+
+def traverse(codes: np.ndarray, dimension: int) -> np.ndarray:
+    """A typical code with one dimension going from its 1st to its 99th percentile: (STEPS, D).
+
+    codes: (N, D). The typical code is the one nearest to their mean.
+    """
+    typical = codes[np.square(codes - codes.mean(0)).sum(1).argmin()]
+    path = np.repeat(typical[None], STEPS, 0)
+    low, high = np.percentile(codes[:, dimension], [1, 99])
+    path[:, dimension] = np.linspace(low, high, STEPS)
+    return path
+
+
+def sample_prior(latent_dim: int) -> np.ndarray:
+    """Samples (MAX_ROWS * STEPS, latent_dim) from N(0, I)."""
+    return _normal(MAX_ROWS * STEPS, latent_dim)
+
+
+def sample_gaussian(codes: np.ndarray) -> np.ndarray:
+    """Samples (MAX_ROWS * STEPS, D) from the Gaussian with mean and covariance of codes (N, D), N >= 2.
+
+    The simplest ex-post density estimate for an autoencoder without a prior (Ghosh et al. 2020, section 4).
+    """
+    centred = codes - codes.mean(0)
+    # sums of the centred codes with random weights have their covariance: no D x D matrix is factorised
+    return codes.mean(0) + _normal(MAX_ROWS * STEPS, len(codes)) @ centred / np.sqrt(len(codes) - 1)
+
+
+def plane_axes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """STEPS values along each axis of the box that holds 98 % of codes (N, 2) each way, the second from the top."""
+    (left, bottom), (right, top) = np.percentile(codes, [1, 99], axis=0)
+    return np.linspace(left, right, STEPS), np.linspace(top, bottom, STEPS)
+
+
+def _decode(model: Autoencoder, codes: np.ndarray, device: torch.device) -> np.ndarray:
+    return inference.apply(model.decode, codes.astype(np.float32), device)
+
+
+def _as_rows(images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [("", row) for row in np.split(images, MAX_ROWS)]
+
+
+def _normal(*shape: int) -> np.ndarray:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(SAMPLE_SEED)).numpy()

@@ -1,0 +1,1 @@
+"""The autoencoder: its networks, its file, what it minimises, where it runs."""

@@ -1,0 +1,105 @@
+"""One autoencoder for all variants. Pixels are float in [0, 1], (B, C, H, W); codes are (B, latent_dim)."""
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.model import networks
+from stages.autoencoder.model.bottlenecks import Bottleneck
+
+MAX_WEIGHTS = 2**28  # 1 GiB in the model file, four times that in training
+Size = Annotated[int, Field(ge=1, le=65536)]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What determines the shape of an autoencoder's weights and the meaning of its code."""
+
+    shape: tuple[Size, Size, Size]  # channels, height, width of an image
+    latent_dim: Size
+    channels: Annotated[tuple[Size, ...], Field(max_length=8)]  # of the convolutions; none in an mlp
+    widths: Annotated[tuple[Size, ...], Field(max_length=16)]  # of the hidden dense layers
+    bottleneck: Bottleneck
+    k: Annotated[int, Field(ge=0, le=65536)] = 0  # codes kept by top_k, at most latent_dim
+
+
+class Code(NamedTuple):
+    """The encoder's result. z: (B, latent_dim); mean and log_var: the same shape, of a variational model only."""
+
+    z: Tensor
+    mean: Tensor | None = None
+    log_var: Tensor | None = None
+
+
+class Autoencoder(nn.Module):
+    """encoder -> bottleneck -> decoder."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        outputs = spec.latent_dim * (2 if self.is_variational else 1)
+        self.encoder = networks.encoder(spec.shape, spec.channels, spec.widths, outputs)
+        if spec.bottleneck == Bottleneck.TOP_K:  # on one scale each unit has its turn; else nine in ten never win
+            self.encoder.append(nn.BatchNorm1d(outputs, affine=False))
+        self.decoder = networks.decoder(spec.shape, spec.channels, spec.widths, spec.latent_dim)
+
+    @property
+    def is_variational(self) -> bool:
+        """Whether the encoder gives a distribution for each image."""
+        return Bottleneck(self.spec.bottleneck).is_variational
+
+    def code(self, images: Tensor, generator: torch.Generator | None = None) -> Code:
+        """The code of images (B, C, H, W). With a generator, a variational code is sampled.
+
+        Raises UserError for images of another shape.
+        """
+        if images.shape[1:] != self.spec.shape:
+            raise UserError(f"model: images must be {self.spec.shape} each; got {tuple(images.shape[1:])}")
+        h = self.encoder(images)
+        match self.spec.bottleneck:
+            case Bottleneck.RELU:
+                return Code(h.relu())
+            case Bottleneck.TOP_K:  # Makhzani & Frey 2014: linear activations, the k largest kept
+                kept = h.topk(self.spec.k, dim=1)
+                return Code(torch.zeros_like(h).scatter(1, kept.indices, kept.values))
+            case Bottleneck.GAUSSIAN:
+                mean, log_var = h.chunk(2, dim=1)
+                if generator is None:
+                    return Code(mean, mean, log_var)
+                return Code(reparametrise(mean, log_var, generator), mean, log_var)
+        return Code(h)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The code, (B, latent_dim); of a variational autoencoder, its mean."""
+        return self.code(images).z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1], (B, C, H, W), from codes (B, latent_dim)."""
+        return self.decoder(z).sigmoid()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The reconstruction of images, in [0, 1]."""
+        return self.decode(self.encode(images))
+
+
+def reparametrise(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
+    """A sample from N(mean, exp(log_var)) that gradients pass through (Kingma & Welling 2014, section 2.4)."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return mean + noise * (0.5 * log_var).exp()
+
+
+def build_without_weights(spec: Spec) -> Autoencoder:
+    """The autoencoder of a spec on torch's device `meta`: shapes without memory.
+
+    Raises ValueError above MAX_WEIGHTS.
+    """
+    with torch.device("meta"):
+        model = Autoencoder(spec)
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
+    if count > MAX_WEIGHTS:
+        raise ValueError(f"a network may have {MAX_WEIGHTS:,} weights, this one has {count:,}")
+    return model

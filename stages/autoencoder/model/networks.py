@@ -1,0 +1,73 @@
+"""Encoders and decoders that mirror each other, for images of any size and any number of channels.
+
+An encoder maps pixels in [0, 1], float (B, C, H, W), to `outputs` numbers for each image, (B, outputs).
+A decoder maps codes (B, latent_dim) to logits (B, C, H, W). Their sigmoid is the reconstruction, so its range is
+that of the input.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from stages.autoencoder.model.dense import Dense
+
+Shape = tuple[int, int, int]  # channels, height, width of one image
+
+
+def encoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], outputs: int) -> nn.Sequential:
+    """(B, C, H, W) -> (B, outputs): a halving convolution for each of `channels`, a dense layer for each of
+    `widths`, all with batch norm and SiLU, then a linear layer. Without channels it is an MLP.
+    """
+    convolutions = [_halving_block(a, b) for a, b in pairwise([shape[0], *channels])]
+    sizes = [_flat_size(shape, channels), *widths]
+    dense = [_dense_block(a, b) for a, b in pairwise(sizes)]
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense, Dense(sizes[-1], outputs))
+
+
+def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent_dim: int) -> nn.Sequential:
+    """(B, latent_dim) -> logits (B, C, H, W): the mirror of `encoder`, back through each of its sizes."""
+    sizes = [latent_dim, *reversed(widths)]
+    dense: list[nn.Module] = [_dense_block(a, b) for a, b in pairwise(sizes)]
+    if not channels:
+        return nn.Sequential(*dense, Dense(sizes[-1], _flat_size(shape, channels)), nn.Unflatten(1, shape))
+    grids = halved_sizes(shape, len(channels))
+    into = (channels[-1], *grids[-1])
+    dense += [_dense_block(sizes[-1], _flat_size(shape, channels)), nn.Unflatten(1, into)]
+    levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
+    convolutions = [_doubling_block(b, a, grid) for (a, b), grid in reversed(levels[1:])]
+    return nn.Sequential(*dense, *convolutions, _transposed(channels[0], shape[0], grids[0], bias=True))
+
+
+def halved_sizes(shape: Shape, times: int) -> list[tuple[int, int]]:
+    """(height, width) before and after each of `times` convolutions of stride 2: 28, 14, 7, 4."""
+    sizes = [shape[1:]]
+    for _ in range(times):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
+
+
+def _flat_size(shape: Shape, channels: Sequence[int]) -> int:
+    """Numbers in an image after its convolutions."""
+    height, width = halved_sizes(shape, len(channels))[-1]
+    return [shape[0], *channels][-1] * height * width
+
+
+def _dense_block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(Dense(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.SiLU())
+
+
+def _halving_block(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _doubling_block(inputs: int, outputs: int, grid: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(_transposed(inputs, outputs, grid, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _transposed(inputs: int, outputs: int, grid: tuple[int, int], bias: bool) -> nn.ConvTranspose2d:
+    """The transposed convolution that restores (height, width) `grid` from its half."""
+    # a transposed convolution of stride 2 makes 2n - 1 pixels of n: an even size needs one more
+    missing = (1 - grid[0] % 2, 1 - grid[1] % 2)
+    return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=missing, bias=bias)

@@ -1,0 +1,27 @@
+"""Random affine maps: each image a little moved, turned and resized, so that few images go far."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def random_affine(
+    images: Tensor, generator: torch.Generator, *, translate: float, rotate: float, scale: float
+) -> Tensor:
+    """Each image under its own random affine map, bilinear, black beyond the border.
+
+    images: float (B, C, H, W); returns the same shape. Drawn uniformly: a translation of up to `translate`
+    pixels each way, a rotation of up to `rotate` degrees each way, a size factor of up to 1 +- `scale`.
+    """
+    batch, _, height, width = images.shape
+    drawn = torch.rand(batch, 4, generator=generator, device=images.device) * 2 - 1  # uniform in [-1, 1]
+    angle = drawn[:, 0] * math.radians(rotate)
+    factor = 1 + drawn[:, 1] * scale
+    cos, sin = angle.cos() / factor, angle.sin() / factor
+    # grid coordinates run from -1 to 1 along each axis: a pixel is 2 / size, and a rotation must not shear
+    right, down = drawn[:, 2] * translate * 2 / width, drawn[:, 3] * translate * 2 / height
+    maps = torch.stack([cos, -sin * height / width, right, sin * width / height, cos, down], 1).view(-1, 2, 3)
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)

@@ -1,0 +1,49 @@
+"""How a command ends: log lines on stderr, a user's mistake as one line, exit status 1, no traceback."""
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+
+from stages.autoencoder.core.errors import UserError
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's main. A stage takes no arguments; `--help` prints the docstring of its module.
+
+    Its parameters stand in params.yaml, its files are named in the script itself.
+    """
+    module = inspect.getmodule(main)
+    spec = getattr(module, "__spec__", None)
+    command = f"python -m {spec.name}" if spec else sys.argv[0]
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: {command}\n\n{inspect.getdoc(module)}")
+        return
+    if arguments:
+        sys.exit(
+            f"{command}: must be run without arguments; got {' '.join(arguments)!r:.80}; set parameters in params.yaml,"
+            " or by dvc exp run -S KEY=VALUE"
+        )
+    run(main)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a main function as a command.
+
+    An OSError (full disk, read-only folder, missing file) is a user's matter too: it names its path. So is
+    memory that does not suffice.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "it did not"
+        sys.exit(f"memory: must suffice for data and network; {reason}; make one of them smaller")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run again to go on")

@@ -1,0 +1,53 @@
+"""Pins the numerical environment when imported: the same inputs then give the same bytes.
+
+Libraries choose their kernels by the CPU and by the number of threads, and each choice rounds differently.
+`numerics: portable` in params.yaml takes that choice away from them; `numerics: fast` leaves it to them. The
+variables count only if they are set before NumPy or torch is first imported, so each stage imports this module
+first. Nothing else in the project changes the process when imported.
+"""
+
+import os
+
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.base.section import Numerics, Section, Threads
+
+# AVX2 is the widest instruction set that nearly every x86-64 CPU since 2015 has.
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own vectorised kernels
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions, and the matrix products of model/dense.py
+    "MKL_CBWR": "COMPATIBLE",  # torch's other matrix products; its AVX2 differs between Intel and AMD
+    "OPENBLAS_CORETYPE": "Haswell",  # products and eigenvalues of NumPy, SciPy and scikit-learn
+    "OPENBLAS_NUM_THREADS": "1",  # it starts no more threads than there are cores: two would be one on one core
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # NumPy's exp, log and sums
+    "OMP_DYNAMIC": "FALSE",  # where a sum is cut depends on the number of threads
+    "MKL_DYNAMIC": "FALSE",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch's deterministic algorithms need on CUDA
+}
+# A thread that waits for another spins only briefly before it sleeps. By default it spins for milliseconds, and
+# two runs that share the cores slow each other tenfold or worse. OMP_WAIT_POLICY wins if you set it: active is
+# faster on an idle machine, passive on shared cores. No result depends on it.
+SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class NumericsParams(Section):
+    """The two keys that every computing stage reads through this module."""
+
+    numerics: Numerics
+    threads: Threads
+
+
+def pin() -> None:
+    """Set the environment variables as params.yaml says; portable with two threads if it can't be read."""
+    try:
+        params = loader.load(NumericsParams)
+    except UserError:  # the stage reads params.yaml again, strictly, and reports what is wrong
+        params = NumericsParams(numerics="portable", threads=2)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.update(SHORT_SPIN)
+    if params.numerics == "portable":
+        os.environ.update(PORTABLE, **dict.fromkeys(THREAD_VARIABLES, str(params.threads)))
+
+
+pin()

@@ -1,0 +1,601 @@
+"""`python -m tests.stress.fuzz params --cases 10000`: the pipeline is given bad input; no kind named: all of them.
+
+Kinds: params (params.yaml), idx (MNIST's files), model (the model file), arrays (the other safetensors files).
+hypothesis makes the cases. Most are a good file with one thing wrong, so that a case gets past the first check;
+the others are what such files are not: nothing, noise, other formats, programs.
+A case passes if the stage's own code takes it, or refuses it by one line (UserError) and leaves the earlier output
+as it was; within 5 s of the CPU and 1 GiB, and without running code from the input.
+Results: docs/reliability.md. A few cases of each kind are in the suite.
+"""
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from safetensors.numpy import load as arrays_from_bytes
+from safetensors.numpy import save as arrays_to_bytes
+from safetensors.torch import load as tensors_from_bytes
+
+from stages import check, download, split, train
+from stages.autoencoder.core import arrays
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data import split_files
+from stages.autoencoder.model import inference, model_file
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.params.base.loader import load
+from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.sources.torchvision_datasets import datasets as torchvision
+from stages.autoencoder.training import checkpoint
+from stages.autoencoder.training.loop import Training
+from stages.runtime.command import run
+from tools.workspace.copies import ROOT
+from tools.workspace.params_file import write_params
+
+MAX_CASE_SECONDS = 5
+MAX_PROCESS_BYTES = 2**30
+CASES_PER_PROCESS = 1000
+EARLIER_OUTPUT = b"what an earlier run wrote"
+PLANTED = Path("pwned")  # made by whatever runs the code that a case brings
+
+
+class Target(NamedTuple):
+    """What bad input of one kind is given to."""
+
+    cases: SearchStrategy[Any]
+    accept: Callable[[Any], None]  # raises UserError for a case that it refuses
+    outputs: Sequence[str]  # files that a refused case must leave as they were
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress.fuzz", description="Bad input is taken or refused in one line."
+    )
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(TARGETS)}; none: all of them")
+    parser.add_argument("--cases", type=int, default=10_000, help="of each kind, a process for each 1,000")
+    parser.add_argument("--seed", type=int, default=0, help="of the first process; the others count on")
+    options = parser.parse_args()
+    if options.cases < 1:
+        raise UserError(f"fuzz: --cases must be at least 1; got {options.cases}")
+    if unknown := [kind for kind in options.kinds if kind not in TARGETS]:
+        raise UserError(f"fuzz: a kind is one of {', '.join(TARGETS)}; got {unknown[0]}")
+    counts = split_count(options.cases)
+    batches = [(kind, n, options.seed + i) for kind in options.kinds or TARGETS for i, n in enumerate(counts)]
+    if len(batches) == 1:
+        fuzz(*batches[0])
+        return
+    failed = []
+    for kind, count, number in batches:
+        command = ["tests.stress.fuzz", kind, "--cases", str(count), "--seed", str(number)]
+        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode:
+            failed.append(f"{kind} --seed {number}")
+    if failed:
+        raise UserError(f"fuzz: every case must be taken or refused in one line; not so in {', '.join(failed)}")
+
+
+def split_count(cases: int) -> list[int]:
+    """The number of cases of each process: hypothesis remembers cases, so that memory grows with their number."""
+    full, rest = divmod(cases, CASES_PER_PROCESS)
+    return [CASES_PER_PROCESS] * full + [rest] * bool(rest)
+
+
+def fuzz(kind: str, count: int, number: int) -> None:
+    """Try so many cases of a kind, drawn by a seed. Raises AssertionError where one breaks a promise."""
+    logging.disable(logging.INFO)
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        os.chdir(folder)
+        target = make_target(kind)
+        initial_memory, start = peak_memory(), time.perf_counter()
+
+        @seed(number)
+        @settings(
+            max_examples=count, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+        )  # fmt: skip
+        @given(target.cases)
+        def try_each(case: object) -> None:
+            nonlocal slowest
+            case_start = time.process_time()
+            outcomes["taken" if try_case(target, case) is None else "refused"] += 1
+            slowest = max(slowest, time.process_time() - case_start)
+            assert peak_memory() < MAX_PROCESS_BYTES, f"{peak_memory()} bytes of memory"
+
+        try_each()
+        os.chdir("/")
+    print(
+        f"{kind}, seed {number}: {outcomes.total():,} cases, {outcomes['refused']:,} refused in one line,"
+        f" {outcomes['taken']:,} taken; slowest {slowest:.2f} s, memory {initial_memory / 2**20:.0f} MiB at first,"
+        f" {peak_memory() / 2**20:.0f} MiB at most; {time.perf_counter() - start:.0f} s in all"
+    )
+
+
+def make_target(kind: str) -> Target:
+    """The target of a kind, with the files that it needs in the current folder, which is empty."""
+    Path("data").mkdir()
+    return TARGETS[kind]()
+
+
+def try_case(target: Target, case: object) -> str | None:
+    """Give one case to its target. Returns the line that refuses it, None if it is taken.
+
+    Raises AssertionError where the case breaks a promise.
+    """
+    for name in target.outputs:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(EARLIER_OUTPUT)
+    start = time.process_time()  # not the clock: other processes may take turns
+    message = None
+    try:
+        target.accept(case)
+    except UserError as error:
+        message = check_message(error)
+        unchanged = all(Path(name).read_bytes() == EARLIER_OUTPUT for name in target.outputs)
+        assert unchanged, f"refused, yet written: {message}"
+    seconds = time.process_time() - start
+    assert seconds < MAX_CASE_SECONDS, f"took {seconds:.1f} s: {(message or 'taken')[:200]}"
+    assert not PLANTED.exists(), "code of the input was run"
+    return message
+
+
+def check_message(error: UserError) -> str:
+    """What the error says. Raises AssertionError where that is not one line of readable length."""
+    message = str(error)
+    assert message.isprintable(), f"not one printable line: {message[:200]!r}"
+    assert len(message) < 1000, f"a line of {len(message)} characters: {message[:200]}"
+    return message
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# params: the stage check is given a params.yaml
+
+PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+PARAMS_LINES = PARAMS.splitlines()
+LINES_WITH_KEY = [number for number, line in enumerate(PARAMS_LINES) if re.match(r" *\w+:", line)]
+PICKLE = b"cposix\nsystem\n(S'touch pwned'\ntR."  # Python's own format, which runs this command when it is read
+ODD_VALUES = [  # as they stand behind the colon of a key
+    *("", "~", "null", "yes", "true", "0", "-1", "-0.0", "1e-400", "1e999", ".nan", "-.inf", "0o17", "1_000", "1.0"),
+    *("18446744073709551616", "65536", "65537", "4294967295", "1e308", "5e-324", "1" * 5000, "0x" + "f" * 5000),
+    *("'", '"', '""', "'" + "x" * 3000 + "'", "|", ">", "'\\0'", '"\\ud800"', '"\\0"', "%", "@", "`", "- 1", "? a"),
+    *("---", "...", "# x", "a: b: c", "\t", "1:30", "\u2028", "\u202e", "\U0001f600", "\ufeff", "\u00e9"),
+    *("&a [*a]", "*nowhere", "&a {b: *a}", "{<<: {a: 1}}", "{<<: 3}", "[]", "{}", "[[[[]]]]", "{a: {b: {c: 1}}}"),
+    *("{[1]: 2}", "{? {a: 1} : 2}", "{1: 2}", "{null: 1}", "[" * 300, "[" * 300 + "]" * 300, "[65536, 65536, 65536]"),
+    *(str(list(range(1, 18))), "{latent_dim: 3}", "!!binary aGk=", "!!binary ?", "!!set {a, b}", "!!omap [a: 1]"),
+    *("!!timestamp 2001-99-99", "2001-12-14t21:59:43.10-05:00", "!!int x", "!!float x", "!x y", "!!str 5"),
+    *("!!python/object/apply:os.system ['touch pwned']", "!!python/name:os.system", "!!python/module:os"),
+    "!<tag:yaml.org,2002:python/object/apply:os.system> ['touch pwned']",
+    *("cuda:3", "cuda:999", "/dev/zero", "../../x", "$(touch pwned)", "; touch pwned", "`touch pwned`"),
+    *("file:///dev/zero", "http://[x", "overcomplete", "variational", "bce", "digits", "umap"),
+]
+# "billion laughs": 9 ** 30 leaves for whoever follows every alias
+ALIAS_BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+ALIAS_BOMB += "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 31))
+ODD_PARAMS_FILES = [
+    *(b"", b" ", b"\t", b"\n\n", b"# nothing", b"\xff\xfe", b"\x00" * 100, b"- 1", b"3", b"~", b"'x", b"---\n---\n"),
+    *(b"[" * 60_000, b"{" * 60_000, b"- " * 30_000, b"a: " * 20_000, b"? " * 30_000, b"&a " * 20_000, b"!" * 65_000),
+    *(b"'" * 65_001, b"x" * 65_000, b"%YAML 9.9\n---\na: 1", PICKLE, ALIAS_BOMB.encode()),
+    (PARAMS + ALIAS_BOMB).encode(),
+    b"%TAG ! tag:yaml.org,2002:python/\n---\n!object/apply:os.system ['touch pwned']",
+    *(b"\xef\xbb\xbf" + PARAMS.encode(), PARAMS.encode("utf-16"), PARAMS.encode("utf-32"), PARAMS.encode() * 2),
+    *(PARAMS.replace("\n", end).encode() for end in ("\r\n", "\r", "\u2028")),
+    *(PARAMS.replace("  ", "\t").encode(), (PARAMS + "---\n" + PARAMS).encode(), (PARAMS + "...\n").encode()),
+]
+
+
+def make_params_target() -> Target:
+    """The stage check; its output is data/checked."""
+    return Target(params_files(), check_params, ["data/checked"])
+
+
+def check_params(case: bytes | int) -> None:
+    """Run the stage check on a params.yaml: its bytes, or its size if it is that large a file of zeros."""
+    path = Path("params.yaml")
+    if isinstance(case, int):
+        path.write_bytes(b"")
+        os.truncate(path, case)
+    else:
+        path.write_bytes(case)
+    check.main()
+
+
+@st.composite
+def params_files(draw: st.DrawFn) -> bytes | int:
+    """A file's bytes, or its size if it is that large a file of zeros."""
+    fault = draw(st.sampled_from(["value"] * 5 + ["line", "bytes", "file", "text", "size"]))
+    if fault == "size":
+        return draw(st.sampled_from([65_535, 65_536, 65_537, 10**6, 10**8, 10**12]))
+    if fault == "file":
+        return draw(st.sampled_from(ODD_PARAMS_FILES))
+    if fault == "text":
+        text = st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))
+        return draw(st.one_of(text, st.binary(max_size=200)))
+    if fault == "bytes":
+        return draw(damaged_copies(PARAMS.encode()))
+    lines = list(PARAMS_LINES)
+    for _ in range(draw(st.integers(1, 3))):
+        number = draw(st.sampled_from(LINES_WITH_KEY))
+        if fault == "value":
+            values = st.sampled_from(ODD_VALUES), st.text(max_size=20), st.integers().map(str), st.floats().map(repr)
+            lines[number] = lines[number].partition(":")[0] + ": " + draw(st.one_of(*values))
+        else:
+            lines[number] = draw(odd_lines(lines[number]))
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+@st.composite
+def odd_lines(draw: st.DrawFn, line: str) -> str:
+    """What may stand in the place of a line of params.yaml."""
+    other = draw(st.sampled_from(PARAMS_LINES))
+    match draw(st.sampled_from(["drop", "double", "other", "indent", "tab", "key", "swap"])):
+        case "drop":
+            return ""
+        case "double":
+            return f"{line}\n{line}"
+        case "other":
+            return other
+        case "indent":
+            return " " * draw(st.integers(1, 9)) + line
+        case "tab":
+            return "\t" + line
+        case "key":
+            return draw(st.text(max_size=300)) + line.lstrip()
+    return f"{other}\n{line}"
+
+
+def damaged_copies(content: bytes) -> SearchStrategy[bytes]:
+    """The content cut, lengthened, with bits flipped, bytes replaced or a piece repeated."""
+    place = st.integers(0, max(len(content) - 1, 0))
+
+    def flip_bits(places: list[tuple[int, int]]) -> bytes:
+        changed = bytearray(content)
+        for at, bit in places:
+            changed[at] ^= 1 << bit
+        return bytes(changed)
+
+    return st.one_of(
+        place.map(lambda at: content[:at]),
+        place.map(lambda at: content[at:]),
+        st.binary(min_size=1, max_size=50).map(lambda more: content + more),
+        st.lists(st.tuples(place, st.integers(0, 7)), min_size=1, max_size=4).map(flip_bits),
+        st.tuples(place, st.binary(max_size=9)).map(lambda x: content[: x[0]] + x[1] + content[x[0] + len(x[1]) :]),
+        st.tuples(place, place).map(lambda x: content[: max(x)] + content[min(x) :]),
+    )
+
+
+# idx: the stage download is given the four files of MNIST
+
+MNIST_FILES = (  # training images and labels, test images and labels
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+IMAGE_COUNT = 4  # in the good files
+GZIPPED_ZEROS = {size: gzip.compress(bytes(size), 1) for size in (10**6, 10**8)}  # gzip members follow one another
+ODD_SIZES = st.sampled_from([0, 1, IMAGE_COUNT, 28, 29, 255, 60_000, 10**8, 2**31, 2**32 - 1])
+ODD_SIZES |= st.integers(0, 2**32 - 1)
+IDX_FAULTS = ["header", "count", "unpacked", "packed", "format", "noise"] * 40 + ["bomb"] * 9 + ["huge"]
+
+
+def make_idx_target() -> Target:
+    """The stage download with dataset mnist; its output is data/raw.safetensors."""
+    Path("params.yaml").write_text("download: {dataset: mnist, mirror: null}\n")
+    return Target(mnist_downloads(), partial(download_mnist, {}), ["data/raw.safetensors"])
+
+
+def download_mnist(on_disk: dict[str, bytes], case: dict[str, bytes]) -> None:
+    """Run the stage download with these four files as the published MNIST.
+
+    on_disk: what the last case left in the folder of downloads; brought up to date.
+    """
+    folder = Path("data/downloads/mnist")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in case.items():
+        if on_disk.get(name) != content:
+            (folder / name).write_bytes(content)
+            on_disk[name] = content
+    sums = [(name, hashlib.md5(case[name], usedforsecurity=False).hexdigest()) for name in MNIST_FILES]
+    published, torchvision.MNIST.resources = torchvision.MNIST.resources, sums
+    try:
+        download.main()
+    finally:
+        torchvision.MNIST.resources = published
+
+
+def idx_bytes(type_code: int, sizes: tuple[int, ...], body: bytes) -> bytes:
+    """An IDX file, not packed."""
+    return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes) + body
+
+
+GOOD_IMAGES = idx_bytes(8, (IMAGE_COUNT, 28, 28), bytes(range(196)) * 4 * IMAGE_COUNT)
+GOOD_LABELS = idx_bytes(8, (IMAGE_COUNT,), bytes(range(IMAGE_COUNT)))
+
+
+@st.composite
+def mnist_downloads(draw: st.DrawFn) -> dict[str, bytes]:
+    """The four files by name, one of them or two odd."""
+    files = {name: gzip.compress(good_idx_file(name), mtime=0) for name in MNIST_FILES}
+    for name in draw(st.lists(st.sampled_from(MNIST_FILES), min_size=1, max_size=2)):
+        files[name] = draw(odd_idx_files(name))
+    return files
+
+
+def good_idx_file(name: str) -> bytes:
+    """The file of that name without a fault, not packed."""
+    return GOOD_IMAGES if "images" in name else GOOD_LABELS
+
+
+@st.composite
+def odd_idx_files(draw: st.DrawFn, name: str) -> bytes:
+    """What may stand in the place of the file of that name."""
+    good = good_idx_file(name)
+    packed = gzip.compress(good, mtime=0)
+    match draw(st.sampled_from(IDX_FAULTS)):
+        case "header":
+            sizes = tuple(draw(st.lists(ODD_SIZES, max_size=5)))
+            sizes = draw(st.sampled_from([sizes, (*sizes[:1], 28, 28)]))
+            bodies = [b"", b"\0", bytes(784), GOOD_IMAGES[16:], GOOD_LABELS[8:], bytes(10**6)]
+            body = draw(st.sampled_from(bodies))
+            return gzip.compress(idx_bytes(draw(st.sampled_from([8, 8, 9, 12, 13, 0, 255])), sizes, body), 1)
+        case "count":
+            count = draw(st.integers(0, 2 * IMAGE_COUNT))
+            item, size = ((28, 28), 784) if "images" in name else ((), 1)
+            pixel = draw(st.integers(0, 255))
+            return gzip.compress(idx_bytes(8, (count, *item), bytes([pixel]) * count * size), 1)
+        case "unpacked":
+            return gzip.compress(draw(damaged_copies(good)), 1)
+        case "packed":
+            return draw(damaged_copies(packed))
+        case "format":
+            others = [good, zlib.compress(good), zip_bytes("../../pwned", good), gzip.compress(packed), packed * 2]
+            others += [packed + gzip.compress(b""), packed[:10], packed + bytes(1000), PICKLE, gzip.compress(PICKLE)]
+            return draw(st.sampled_from(others))
+        case "bomb":
+            claimed = draw(st.sampled_from([IMAGE_COUNT, 85_598, 85_599, 340_000, 2**32 - 1]))
+            zeros = draw(st.sampled_from(list(GZIPPED_ZEROS.values()))) * draw(st.integers(1, 3))
+            return gzip.compress(idx_bytes(8, (claimed, 28, 28), b"")) + zeros
+        case "huge":
+            return bytes(draw(st.sampled_from([2**26, 2**26 + 1])))
+    return draw(st.binary(max_size=100))
+
+
+def zip_bytes(name: str, content: bytes) -> bytes:
+    """A zip archive with one member of that name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+# model, arrays: safetensors files
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=20) | st.integers(-(2**70), 2**70)
+    | st.sampled_from([0, 1, 65536, 10**9, 2**63]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+NUMBER_TYPES = "F64 F32 F16 BF16 I64 I32 I8 U8 BOOL C64 F8_E4M3 F8_E5M2 U64 F4 x".split()  # noqa: SIM905  readable
+FOREIGN_FILES = [
+    b"",
+    b"\0" * 8,
+    b"\xff" * 8,
+    b"\xff" * 100,
+    PICKLE,
+    zip_bytes("../../pwned", b"x"),
+    gzip.compress(b"x"),
+]
+FOREIGN_FILES += [zip_bytes("archive/data.pkl", PICKLE), b"\x89HDF\r\n", struct.pack("<Q", 2**63) + b"{}"]
+FOREIGN_FILES += [struct.pack("<Q", length) + b"[" * length for length in (2, 50_000)]
+
+
+def make_model_target() -> Target:
+    """The model file, loaded and used on two images."""
+    return Target(safetensors_files(make_model_files()), use_model, [])
+
+
+def make_model_files() -> list[bytes]:
+    """Good model files of every bottleneck, with and without convolutions."""
+    contents = []
+    for bottleneck, channels in (("linear", ()), ("gaussian", (3,)), ("top_k", ()), ("relu", (2, 2))):
+        torch.manual_seed(0)
+        spec = Spec((1, 8, 8), 4, channels, (5,), Bottleneck(bottleneck), k=2 if bottleneck == "top_k" else 0)
+        noise = {"corruption": "masking", "level": 0.3} if channels else None
+        model_file.save(Path("model"), Autoencoder(spec), {"corruption": noise, "valid": 1.0})
+        contents.append(Path("model").read_bytes())
+    return contents
+
+
+def use_model(case: bytes) -> None:
+    """Load a model file, and encode and decode two images unless they are large."""
+    path = Path("data/model.safetensors")
+    path.write_bytes(case)
+    model, _ = model_file.load(path)
+    images = np.zeros((2, *model.spec.shape), np.uint8)
+    if images.size < 10**6:
+        codes = inference.apply(model.encode, images, torch.device("cpu"))
+        inference.apply(model.decode, codes, torch.device("cpu"))
+
+
+def make_arrays_target() -> Target:
+    """A file in the place of data/raw (to the stage split), of a file of the split, and of an unfinished training."""
+    write_arrays_params()
+    contents = make_array_files()
+    outputs = [f"data/split/{name}.safetensors" for name in ("train", "valid", "test")]
+    return Target(safetensors_files(contents), partial(read_arrays, contents[-1]), outputs)
+
+
+def write_arrays_params() -> None:
+    """The params.yaml of a training of a moment."""
+    changes = {"train.conv.channels": [2], "train.epochs": 1}
+    write_params(Path("params.yaml"), changes, source=ROOT / "params.yaml")
+
+
+def make_array_files() -> list[bytes]:
+    """Good files of images: data/raw, a file of the split, and the state of a training on them."""
+    rng = np.random.default_rng(0)
+    held = {"images": rng.integers(0, 256, (60, 1, 8, 8), np.uint8), "labels": np.arange(60) % 3}
+    about = {"dataset": "digits", "class_names": ["a", "b", "c"], "published_test": 0, "normal_classes": []}
+    arrays.save(Path("raw"), held, about)
+    arrays.save(Path("split"), held | {"index": np.arange(60)}, about)
+    training = prepare_training()
+    list(training.epochs())
+    checkpoint.save(Path("state"), "mark", training, held["images"][:1])
+    return [Path(name).read_bytes() for name in ("raw", "split", "state")]
+
+
+def prepare_training() -> Training:
+    """An untrained model and 20 images, as params.yaml in the current folder says."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
+    return train.prepare(load(TrainParams), images, images)
+
+
+def read_arrays(good_state: bytes, case: bytes) -> None:
+    """Use a file as the state of a training, as a file of the split, and as data/raw.
+
+    A state is never refused: it is used if it is whole, and ignored otherwise.
+    """
+    for path in (split.RAW, Path("split"), Path("state")):
+        path.write_bytes(case)
+    training = prepare_training()
+    previews = checkpoint.load(Path("state"), "mark", training)
+    assert (previews is None) == (not training.history), "a damaged state was used in part"
+    if previews is not None:
+        expected = tensors_from_bytes(good_state)
+        restored = training.state()[0] | {"previews": torch.from_numpy(previews)}
+        assert all(torch.equal(restored[name], expected[name]) for name in expected | restored), "damage was used"
+    try:
+        split_files.load(Path("split"), "images", "labels")
+    except UserError as error:
+        check_message(error)
+    split.main()
+
+
+@st.composite
+def safetensors_files(draw: st.DrawFn, good_files: list[bytes]) -> bytes:
+    """One of the good files, damaged or with something else in it; sometimes another format."""
+    good = draw(st.sampled_from(good_files))
+    faults = ["bytes", "bytes", "header", "header", "description", "description", "array", "length", "format"]
+    match draw(st.sampled_from(faults)):
+        case "bytes":
+            return draw(damaged_copies(good))
+        case "header":
+            return draw(odd_headers(good))
+        case "description":
+            return draw(odd_descriptions(good))
+        case "array":
+            return draw(odd_arrays(good))
+        case "length":
+            return struct.pack("<Q", draw(st.integers(0, 2**64 - 1))) + good[8:]
+    return draw(st.sampled_from(FOREIGN_FILES) | st.binary(max_size=100))
+
+
+def take_apart(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """The header of a safetensors file, the description in it, and the bytes behind it."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    return header, json.loads(header["__metadata__"]["json"]), content[8 + length :]
+
+
+def put_together(header: dict[str, Any], body: bytes) -> bytes:
+    """A safetensors file with this header."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@st.composite
+def odd_headers(draw: st.DrawFn, good: bytes) -> bytes:
+    """Another number type, shape, place or name of one array; one array less or more; other metadata."""
+    header, _, body = take_apart(good)
+    name = draw(st.sampled_from(sorted(header.keys() - {"__metadata__"})))
+    entry, large = header[name], st.integers(0, 2**63)
+    match draw(st.sampled_from(["dtype", "shape", "offsets", "name", "drop", "double", "metadata"])):
+        case "dtype":
+            entry["dtype"] = draw(st.sampled_from(NUMBER_TYPES) | JSON_VALUES)
+        case "shape":
+            shapes = st.permutations(entry["shape"]) | st.lists(large, max_size=6) | st.just([2**32, 2**32])
+            entry["shape"] = draw(shapes | JSON_VALUES)
+        case "offsets":
+            entry["data_offsets"] = draw(st.lists(large, min_size=2, max_size=2) | st.just([0, len(body)]))
+        case "name":
+            header[draw(st.text(max_size=99))] = header.pop(name)
+        case "drop":
+            del header[name]
+        case "double":
+            header[f"{name}2"] = entry
+        case "metadata":
+            header["__metadata__"] = draw(JSON_VALUES)
+    return put_together(header, body)
+
+
+@st.composite
+def odd_descriptions(draw: st.DrawFn, good: bytes) -> bytes:
+    """Another value of one key of the description, down to two levels; or another description."""
+    header, about, body = take_apart(good)
+    place = about
+    for _ in range(draw(st.integers(0, 2))):
+        sections = [key for key, value in place.items() if isinstance(value, dict) and value]
+        if sections:
+            place = place[draw(st.sampled_from(sections))]
+    key = draw(st.sampled_from(sorted(place)))
+    place[key] = draw(JSON_VALUES)
+    fault = draw(st.sampled_from(["value"] * 4 + ["drop", "deep", "section", "large"]))
+    if fault == "drop":
+        del place[key]
+    text = json.dumps(about)
+    others = {"deep": "[" * 10_000, "section": json.dumps(place.get(key)), "large": text + " " * 2**21}
+    header["__metadata__"]["json"] = others.get(fault, text)
+    return put_together(header, body)
+
+
+@st.composite
+def odd_arrays(draw: st.DrawFn, good: bytes) -> bytes:
+    """A whole file again, with another array in the place of one."""
+    _, about, _ = take_apart(good)
+    held = arrays_from_bytes(good)
+    name = draw(st.sampled_from(sorted(held)))
+    kinds = [str(held[name].dtype), "uint8", "int8", "int64", "float16", "float32", "float64", "bool", "complex64"]
+    shape = draw(st.just(held[name].shape) | st.lists(st.integers(0, 5), max_size=5).map(tuple))
+    fill = draw(st.sampled_from([0, 1, -1, 255, np.nan, np.inf, 3e38]))
+    with np.errstate(all="ignore"):
+        held[name] = np.full(shape, fill).astype(draw(st.sampled_from(kinds)))
+    return arrays_to_bytes(held, {"json": json.dumps(about)})
+
+
+TARGETS = {
+    "params": make_params_target,
+    "idx": make_idx_target,
+    "model": make_model_target,
+    "arrays": make_arrays_target,
+}
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,116 @@
+"""Speed: what counts as the limit, and what no stage spends time on. Times themselves: docs/performance.md."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+
+from benchmarks import roofline, training
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.scores import reconstruction
+
+
+@pytest.mark.parametrize("widths", [(512,), (100, 50)])
+def test_operations_of_a_step_equal_a_count_by_hand(widths):
+    """Each product three times, forward, for the input, for the weights; nobody asks for the images' gradient."""
+    model = Autoencoder(Spec((1, 28, 28), 16, (), widths, "linear"))
+    sizes = (784, *widths, 16, *reversed(widths), 784)
+    products = [2 * a * b for a, b in pairwise(sizes)]
+    assert roofline.count_operations(model, 8) == 3 * sum(products) - products[0]
+
+
+def test_both_libraries_multiply_alike():
+    x, weight, gradient = torch.rand(8, 5), torch.rand(3, 5), torch.rand(8, 3)
+    expected = (x @ weight.t(), gradient @ weight, gradient.t() @ x)
+    for products in roofline.layer_products(x, weight, gradient).values():
+        for multiply, result in zip(products, expected, strict=True):
+            torch.testing.assert_close(multiply(), result)
+
+
+def test_other_programs_train_the_same_network_in_torch_layers():
+    from benchmarks.contenders import use_torch_layers
+
+    model = Autoencoder(Spec((1, 28, 28), 3, (4,), (20,), "linear")).eval()
+    images = torch.rand(6, 1, 28, 28)
+    before = model(images)
+    assert any(isinstance(layer, Dense) for layer in model.modules())
+    use_torch_layers(model)
+    assert not any(isinstance(layer, Dense) for layer in model.modules())
+    torch.testing.assert_close(model(images), before)
+
+
+def test_train_imports_no_compiler_and_no_package_of_other_stages():
+    """torch's compiler takes as long to import as torch, and use_deterministic_algorithms imports it."""
+    code = """
+import sys
+from stages import reconstruct, train
+from stages.autoencoder.model import devices
+devices.prepare("cpu", "portable")
+print(*{"torch._inductor", "torchvision", "pandas", "sklearn", "scipy", "matplotlib", "umap"} & set(sys.modules))
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split() == []
+
+
+def test_scores_in_batches_equal_scores_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    output, clean = rng.random((10, 1, 8, 8), np.float32), rng.integers(0, 256, (10, 1, 8, 8), np.uint8)
+    whole = reconstruction.mse_per_image(output, clean / np.float32(255))
+    monkeypatch.setattr(reconstruction, "BATCH_SIZE", 3)
+    assert np.array_equal(reconstruction.score_in_batches(reconstruction.mse_per_image, output, clean), whole)
+
+
+def make_trial(turn: int, program: str, epochs: float, seconds: float, error: float = 0.1) -> dict:
+    """A row of run_trials, 100 images an epoch; 9 GFLOP/s at best, 0.1 GFLOP an image."""
+    row = {"turn": turn, "network": "small", "program": program, "precision": "fp32", "epochs": epochs}
+    row |= {"seconds": seconds, "images": 100 * epochs, "memory": 1.0, "mse": error}
+    return row | {"operations": 1e8, "rates": [[16, 512, "linear", 9.0, 1.0, 2.0]]}
+
+
+def summarise(trials: list[dict]) -> pd.DataFrame:
+    return training.summarise(pd.DataFrame(trials))
+
+
+def test_ratio_is_our_speed_over_that_of_the_row():
+    rows = [("ours", 1, 1.0), ("textbook", 1, 2.0), ("ours", 0.5, 0.25)]
+    trials = [make_trial(turn, *row, seconds * slow) for turn, slow in enumerate((1, 2, 9)) for *row, seconds in rows]
+    table = summarise(trials).set_index(["program", "epochs"])
+    assert table["speed"].to_dict() == {("ours", 1): 50, ("textbook", 1): 25, ("ours", 0.5): 100}
+    assert table["ratio"].to_dict() == {("ours", 1): 1, ("textbook", 1): 2, ("ours", 0.5): 0.5}
+    assert table.loc[("ours", 1), ["limit", "share"]].tolist() == [90, 50 / 90]  # 9 GFLOP/s over 0.1 GFLOP an image
+
+
+@pytest.mark.parametrize(("error", "ratio"), [(0.2, 6), (0.1, 3), (0.05, 1.5), (0.04, None)])
+def test_time_to_equal_error_takes_the_fewest_of_our_epochs_that_reach_it(error, ratio):
+    """Ours has 0.2, 0.1, 0.05 after 1, 2, 4 epochs of a second each; pythae needs six seconds for its error."""
+    ours = [("ours", epochs, epochs, mse) for epochs, mse in ((4, 0.05), (2, 0.1), (1, 0.2))]
+    trials = [
+        make_trial(turn, name, epochs, seconds * slow, mse)
+        for turn, slow in enumerate((1, 2, 9))
+        for name, epochs, seconds, mse in (*ours, ("pythae", 4, 6, error))
+    ]
+    time_to_equal_error = summarise(trials).set_index("program").loc["pythae", "time_to_equal_error"]
+    assert np.isnan(time_to_equal_error) if ratio is None else time_to_equal_error == ratio
+
+
+def test_ratio_compares_trials_of_the_same_turn():
+    seconds = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
+    trials = [make_trial(turn, name, 1, taken) for name, times in seconds.items() for turn, taken in enumerate(times)]
+    assert summarise(trials).set_index("program")["ratio"].to_dict() == {"ours": 1, "textbook": 2}
+
+
+def test_our_programs_alone_make_a_table():
+    assert "mlp 784-512-16" in training.to_markdown(summarise([make_trial(0, "ours", 3, 1.0)]))
+
+
+@pytest.mark.parametrize("command", [["benchmarks.training"], ["benchmarks.pipeline", "stages"]])
+def test_zero_repeats_are_refused(command):
+    ended = subprocess.run(
+        [sys.executable, "-m", *command, "--repeat", "0"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, f"{command[0]}: --repeat must be at least 1; got 0\n")

@@ -1,0 +1,217 @@
+"""Experiments -> tables: the finished experiments of a sweep, means over seeds, the smallest sufficient latent_dim.
+
+Only finished experiments count: those that git has and whose error is a number. Failed, queued and running ones
+and the workspace carry the metrics of the commit that they started from, so they are left out.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from dvc.repo import Repo
+from dvc.utils.flatten import flatten
+
+from stages.autoencoder.core.errors import UserError
+from tools.workspace.commands import git
+
+LATENT_DIM = "latent_dim"
+SEED = "seed"  # experiments that differ in nothing else are repetitions
+ERROR_METRIC = "mse"  # what is compared: mean squared error per pixel on the test images
+SELECTION_METRIC = "valid"  # what chooses among seeds: the validation error, never the test error
+TEST_FILE = "data/split/test.safetensors"
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """The finished experiments of a sweep, called runs in the report.
+
+    baseline: the commit that they started from.
+    table: a row each, with the columns experiment, commit, test (hash of the test images), `params`, `metrics`.
+    unfinished: {experiment: state} of those that are left out.
+    """
+
+    name: str
+    baseline: str
+    table: pd.DataFrame
+    params: list[str]
+    metrics: list[str]
+    unfinished: dict[str, str]
+
+    @property
+    def varied_keys(self) -> list[str]:
+        """The parameters that differ between runs, in the order of params.yaml."""
+        return [key for key in self.params if self.table[key].nunique(dropna=False) > 1]
+
+    @property
+    def axis(self) -> str:
+        """The parameter on the x axis: latent_dim if it varies, else the first number that does, else the first key."""
+        varied = [key for key in self.varied_keys if key != SEED]
+        latent_dim = [key for key in varied if key == LATENT_DIM]
+        numbers = [key for key in varied if is_numeric(self.table[key])]
+        return next(iter((*latent_dim, *numbers, *varied)), LATENT_DIM)
+
+    @property
+    def group_keys(self) -> list[str]:
+        """The axis and all other varied parameters except the seed: runs that agree in these are averaged."""
+        return [self.axis, *(key for key in self.varied_keys if key not in (self.axis, SEED))]
+
+    @property
+    def key_columns(self) -> list[str]:
+        """The parameters that tell the runs apart in a table: the varied ones, or the axis if none varies."""
+        return self.varied_keys or [self.axis]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The smallest latent_dim within a tolerance of the best.
+
+    best, chosen: rows of the table of means. experiment: the run of `chosen` with the least validation error.
+    """
+
+    best: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    experiment: str
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether a column holds numbers; True and False are none."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def collect_results(
+    name: str | None = None, baseline: str | None = None, only: Collection[str] | None = None
+) -> SweepResults:
+    """The results of the sweep `name`, or of all experiments of HEAD.
+
+    baseline: the commit that the experiments start from; by default HEAD if it has any of the sweep, else the
+    commit of the newest one. only: names of experiments; all others are ignored.
+    Raises UserError if no experiment is left.
+    """
+    experiments = [
+        (commit, revision) for commit, revision, label in _list_experiments(name) if only is None or label in only
+    ]
+    head = git("rev-parse", "HEAD").strip()
+    baselines = [commit for commit, _ in experiments]
+    if baseline is None:
+        baseline = head if head in baselines or name is None or not baselines else baselines[0]
+    members = {revision for commit, revision in experiments if commit == baseline}
+    if not members:
+        source = f"sweep {name}" if name else "this commit"
+        raise UserError(f"{source} has no finished experiment; python -m tools.sweep runs some")
+    with Repo() as repo:
+        states = [state.dumpd() for state in repo.experiments.show(revs=[baseline], hide_workspace=True)]
+    results = build_results(name, baseline, states, members)
+    if only is not None:
+        unfinished = {label: state for label, state in results.unfinished.items() if label in only}
+        results = replace(results, unfinished=unfinished)
+    return results
+
+
+def _list_experiments(name: str | None) -> Iterable[tuple[str, str, str]]:
+    """(baseline commit, own commit, name) of each experiment of the sweep in git, the newest first.
+
+    tools.sweep writes `sweep NAME: ...` into the commit; other experiments belong to a sweep if their names begin
+    with NAME-.
+    """
+    fields = "%(refname)%00%(objectname)%00%(subject)"
+    for line in git("for-each-ref", "--sort=-committerdate", f"--format={fields}", "refs/exps").splitlines():
+        reference, revision, subject = line.split("\0")
+        parts = reference.split("/")  # refs/exps/ab/cdef.../name; the queue's own references are shorter
+        if len(parts) != 5:
+            continue
+        sweep = subject.removeprefix("sweep ").partition(":")[0] if subject.startswith("sweep ") else None
+        if name is None or sweep == name or (sweep is None and f"{parts[4]}-".startswith(f"{name}-")):
+            yield parts[2] + parts[3], revision, parts[4]
+
+
+def build_results(
+    name: str | None, baseline: str, states: Sequence[Mapping[str, Any]], members: Collection[str]
+) -> SweepResults:
+    """The results in `states`, the output of `dvc exp show --json` for the commit `baseline`.
+
+    members: commits of the experiments that belong to the sweep. Runs with the same parameters count once.
+    Raises UserError if none is finished.
+    """
+    rows: list[dict[str, Any]] = []
+    unfinished: dict[str, str] = {}
+    params: dict[str, None] = {}  # an ordered set
+    metrics: dict[str, None] = {}
+    for experiment in (experiment for state in states for experiment in state.get("experiments") or []):
+        tip = experiment["revs"][0]
+        label = tip.get("name") or tip["rev"][:7]
+        state = (experiment.get("executor") or {}).get("state") or "success"
+        data = tip.get("data") or {}
+        metric_values = _read_metrics(data.get("metrics") or {})
+        if state != "success":
+            if name is None or label.startswith(f"{name}-"):
+                unfinished[label] = state
+        elif tip["rev"] in members and not _is_finite(metric_values.get(ERROR_METRIC)):
+            unfinished[label] = f"without {ERROR_METRIC}"
+        elif tip["rev"] in members:
+            param_values = _read_params(data["params"])
+            test_hash = ((data.get("deps") or {}).get(TEST_FILE) or {}).get("hash")
+            rows.append({"experiment": label, "commit": tip["rev"], "test": test_hash, **param_values, **metric_values})
+            params |= dict.fromkeys(param_values)
+            metrics |= dict.fromkeys(metric_values)
+    if not rows:
+        raise UserError(f"{name or baseline[:7]} has no finished experiment with the metric {ERROR_METRIC}")
+    table = pd.DataFrame(rows).drop_duplicates(list(params))
+    for label in table["experiment"]:
+        unfinished.pop(label, None)  # it failed at first and was done later
+    numeric_metrics = [key for key in metrics if is_numeric(table[key])]
+    results = SweepResults(name or "experiments", baseline, table, list(params), numeric_metrics, unfinished)
+    order = [*results.group_keys, *([SEED] if SEED in params else [])]
+    return replace(results, table=table.sort_values(order, ignore_index=True))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _read_params(files: Mapping[str, Any]) -> dict[str, Any]:
+    """{dotted key: value}; lists and null become text, so that they can be compared and sorted."""
+    flat = {key: value for file in files.values() for key, value in flatten(file.get("data") or {}).items()}
+    return {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in flat.items()}
+
+
+def _read_metrics(files: Mapping[str, Any]) -> dict[str, Any]:
+    """{metric: value}, those of the file with the error first. A name that is taken becomes `path:name`."""
+    metrics: dict[str, Any] = {}
+    flat = {path: flatten(file.get("data") or {}) for path, file in files.items()}
+    for path in sorted(flat, key=lambda path: ERROR_METRIC not in flat[path]):
+        for key, value in flat[path].items():
+            metrics[f"{path}:{key}" if key in metrics else key] = value
+    return metrics
+
+
+def compute_means(results: SweepResults) -> pd.DataFrame:
+    """A row for each combination of all varied keys but the seed: the group keys, n, then METRIC and `METRIC sd`.
+
+    sd: the standard deviation over seeds with n - 1 in the denominator; NaN where n is 1.
+    """
+    groups = results.table.groupby(results.group_keys, dropna=False)
+    columns = {"n": groups.size()}
+    for metric in results.metrics:
+        columns |= {metric: groups[metric].mean(), f"{metric} sd": groups[metric].std(ddof=1)}
+    return pd.DataFrame(columns).reset_index()
+
+
+def choose_latent_dim(results: SweepResults, tolerance: float) -> Choice | None:
+    """The smallest latent_dim whose mean error is at most (1 + tolerance) times the best; None if only one was run.
+
+    If several rows have that latent_dim, the one with the least error; among its seeds, the run with the least
+    validation error.
+    """
+    if LATENT_DIM not in results.varied_keys:
+        return None
+    means = compute_means(results).to_dict("records")
+    best = min(means, key=lambda row: row[ERROR_METRIC])
+    sufficient = [row for row in means if row[ERROR_METRIC] <= best[ERROR_METRIC] * (1 + tolerance)]
+    chosen = min(sufficient, key=lambda row: (row[LATENT_DIM], row[ERROR_METRIC]))
+    keys = results.group_keys
+    runs = results.table[(results.table[keys] == [chosen[key] for key in keys]).all(axis=1)]
+    run = runs.loc[runs[SELECTION_METRIC].idxmin()] if SELECTION_METRIC in results.metrics else runs.iloc[0]
+    return Choice(best, chosen, run["experiment"])
