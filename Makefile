@@ -9,12 +9,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## .venv with the locked packages; LOCK=cuda: with PyPI's torch
+install: .venv/installed-$(LOCK) ## .venv with the locked packages; LOCK=cuda: with PyPI's torch
 
-.venv/installed: requirements/$(LOCK).txt
+.venv/installed-$(LOCK): requirements/$(LOCK).txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; got " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m dev.install $(LOCK)
+	rm -f .venv/installed-* # the other lock's packages were replaced
 	touch $@
 
 repro: install ## the whole pipeline: dvc repro
@@ -32,7 +33,7 @@ check: install ## format, lint, types, tests; CI runs this, then verify
 verify: install ## whether a clone of the commit reproduces the committed results
 	python -m tools.verify
 
-stress: install ## long tests: fuzzing, kills, other CPUs
+stress: install ## long tests: bad input, kills, losses of power, other CPUs
 	python -m tests.stress
 
 audit: install ## known vulnerabilities of the installed packages; needs a network

@@ -1,1 +1,1 @@
-"""What maintainers measure: training beside other programs and the machine's limit, and the pipeline by stage."""
+"""Benchmarks for maintainers: training beside other programs and the machine's limit; the pipeline stage by stage."""

@@ -1,9 +1,9 @@
-"""One training of one network by one contender: this project's loop (`ours`) or one of the programs beside it.
+"""One training of a network by one contender: by this project's loop (`ours`) or by one of three other programs.
 
 benchmarks.training runs `train_and_report` in a process of its own for each trial. All contenders train the same
-network, batch normalisation included, from the same weights, on the first 54,000 images of MNIST, with the same
-batch size, and validate on the next 6,000 after each epoch. Ours has its own dense layers, the others torch's
-nn.Linear.
+network, batch normalisation included, from the same initial weights and with the same batch size. They train on the
+first 54,000 images of MNIST and validate on the next 6,000 after each epoch. Ours has dense layers of its own; the
+others use torch's nn.Linear.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch._dynamo  # torch's optimizers import it when first built: here, and not while a program is timed
+import torch._dynamo  # torch's first optimizer imports it, which must not be timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -33,13 +33,13 @@ from stages.autoencoder.sources import builtin, torchvision_datasets
 from stages.autoencoder.training.loop import Training
 
 TRAIN, VALID, TEST = range(54_000), range(54_000, 60_000), range(60_000, 70_000)
-ADAM_RATE = 1e-3  # of the others: the default of torch's Adam
+ADAM_RATE = 1e-3  # for the other programs: the default of torch's Adam
 MNIST_ARRAYS = "mnist.safetensors"
 SHAPE = (1, 28, 28)
 
 
 class Network(NamedTuple):
-    """What is trained. learning_rate: our peak; one-cycle AdamW takes a larger one than the others' Adam."""
+    """A network and how to train it. learning_rate: our peak; our one-cycle AdamW takes a larger one than Adam."""
 
     spec: Spec
     batch_size: int
@@ -53,11 +53,11 @@ NETWORKS = {
     "deep": Network(DEEP, 128, 0.01),
     "deep-256": Network(DEEP, 256, 0.01),
 }
-Fit = Callable[[], object]  # the training, which is what the clock measures
+Fit = Callable[[], object]  # runs the training; only this call is timed
 
 
 class Task(NamedTuple):
-    """What a contender is given. images: uint8 (70000, 1, 28, 28); folder: what `fetch_mnist` has filled."""
+    """What a contender gets. images: uint8 (70000, 1, 28, 28); folder: the one that `fetch_mnist` filled."""
 
     model: Autoencoder
     images: np.ndarray
@@ -88,7 +88,7 @@ def prepare_ours(task: Task) -> Fit:
 
 
 def prepare_textbook(task: Task) -> Fit:
-    """The loop of most tutorials: torchvision's dataset, ToTensor, DataLoader, Adam."""
+    """The loop of most tutorials: torchvision's dataset with ToTensor, DataLoader and Adam."""
     from torchvision.transforms import ToTensor
 
     model = task.model
@@ -113,7 +113,7 @@ def prepare_textbook(task: Task) -> Fit:
 
 
 def prepare_pythae(task: Task) -> Fit:
-    """pythae's BaseTrainer and AE around our encoder and decoder, images as float in memory."""
+    """pythae's BaseTrainer and AE around our encoder and decoder; the images are floats in memory."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import AE, AEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -150,7 +150,7 @@ def prepare_pythae(task: Task) -> Fit:
 
 
 def prepare_lightning(task: Task) -> Fit:
-    """pytorch-lightning's Trainer, no logger, bar or checkpoints; a TensorDataset of floats in memory."""
+    """pytorch-lightning's Trainer without logger, progress bar and checkpoints; the images are floats in memory."""
     import pytorch_lightning
 
     class Module(pytorch_lightning.LightningModule):
@@ -191,10 +191,10 @@ CONTENDERS = {
 
 
 def train_and_report(contender: str, network_name: str, precision: str, epochs: int) -> None:
-    """Train in the current folder, which `fetch_mnist` has filled, and print the measurements as a line of JSON.
+    """Train in the current folder, which `fetch_mnist` filled, and print the measurements as a line of JSON.
 
-    seconds of the training alone; images trained on; mse per pixel on the test images; memory, the peak of the
-    process in MiB; of ours also operations per image and the rates of products in this process (roofline.py).
+    seconds: of the training alone. images: how many it saw. mse: per pixel of the test images. memory: the peak of
+    this process in MiB. Only for ours: operations, per image, and rates, of the products in this process (roofline.py).
     """
     network = NETWORKS[network_name]
     torch.manual_seed(0)
@@ -215,7 +215,10 @@ def train_and_report(contender: str, network_name: str, precision: str, epochs: 
 
 
 def fetch_mnist(mirror: str | None) -> None:
-    """Put MNIST into the current folder, both as our array file and as torchvision's dataset wants it."""
+    """Write MNIST to the current folder, both as our array file and in the form of torchvision's dataset.
+
+    mirror: address or folder of MNIST's files, tried before torchvision's mirrors.
+    """
     from torchvision.datasets.utils import extract_archive
 
     raw = Path("MNIST/raw")
@@ -226,7 +229,7 @@ def fetch_mnist(mirror: str | None) -> None:
 
 
 def use_torch_layers(model: nn.Module) -> None:
-    """Replace each of our dense layers by nn.Linear with the same weights: the speed of products is compared too."""
+    """Replace each of our dense layers by an nn.Linear with the same weights, which has torch's speed of products."""
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, Dense):
@@ -236,17 +239,17 @@ def use_torch_layers(model: nn.Module) -> None:
 
 
 def compute_errors(model: nn.Module, test: np.ndarray) -> Iterator[float]:
-    """MSE per pixel of each batch of test images, uint8 (N, C, H, W)."""
+    """MSE per pixel of each of 20 batches. test: uint8 (N, C, H, W), values 0 to 255."""
     for batch in np.array_split(test, 20):
         output = inference.apply(model, batch, torch.device("cpu"))
         yield float(np.square(output - pixels.to_unit(batch), dtype=np.float64).mean())
 
 
 def select(images: np.ndarray, part: range) -> np.ndarray:
-    """A part of the images, without a copy."""
+    """The images with the numbers in `part`, as a view. images: uint8 (N, C, H, W). Returns (len(part), C, H, W)."""
     return images[part.start : part.stop]
 
 
 def as_floats(images: np.ndarray, part: range) -> Tensor:
-    """A part of the images: uint8 -> float32 in [0, 1]."""
+    """The images with the numbers in `part`: uint8 (N, C, H, W) -> float32 (len(part), C, H, W) in [0, 1]."""
     return torch.from_numpy(pixels.to_unit(select(images, part)))

@@ -1,12 +1,13 @@
-"""`python -m benchmarks.pipeline stages | growth | numerics`: where the pipeline's seconds and memory go.
+"""`python -m benchmarks.pipeline stages | growth | numerics`: how the pipeline spends its seconds and memory.
 
-stages: in a clone of the last commit, `dvc repro` from nothing, `dvc exp run -S latent_dim=4` and `dvc repro` with
-nothing to do, by stage and DVC; medians over --repeat clones. Writes docs/performance/pipeline.csv.
-growth: each stage alone on the default images repeated 1, 4, 16, 64 times (--times) and on images of 28, 56, 112
-pixels a side (--sides), one epoch of training. Writes docs/performance/growth.csv.
-numerics: training of the default mlp and conv with `numerics: portable` and `fast` in turn, each in a process of
-its own; median seconds over --rounds and their ratio.
-Run it on an idle machine. The tables are printed as Markdown.
+stages: in a clone of the last commit, the seconds of `dvc repro` from nothing, of `dvc exp run -S latent_dim=4` and
+of `dvc repro` with nothing to do, for each stage and for DVC; medians over --repeat clones.
+Writes docs/performance/pipeline.csv.
+growth: the seconds and memory of each stage, with one epoch of training, on the default images repeated 1, 4, 16 and
+64 times (--times) and enlarged to 28, 56 and 112 pixels a side (--sides). Writes docs/performance/growth.csv.
+numerics: trains the default mlp and conv with `numerics: portable` and `fast` in turn, each in a process of its own.
+Prints the median seconds over --rounds and their ratio.
+Run it on an idle machine. It prints the tables as Markdown.
 """
 
 import argparse
@@ -28,16 +29,17 @@ import pandas as pd
 
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.params.base import loader
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools.workspace import commands
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
+from tools.workspace.pipeline_file import stage_names
 
 PIPELINE, GROWTH = Path("docs/performance/pipeline.csv"), Path("docs/performance/growth.csv")
 RAW = Path("data/raw.safetensors")
 DVC_COMMANDS = ("dvc repro", "dvc exp run -S latent_dim=4", "dvc repro -q", "dvc --version")
-# sitecustomize of every Python below DVC: each stage appends the seconds since it was started when it ends
+# sitecustomize of every Python that DVC starts: at its end, each stage appends the seconds since its start
 RECORD_SECONDS = """
 import atexit, os, sys, time
 def append_seconds(start=time.time()):
@@ -49,7 +51,7 @@ atexit.register(append_seconds)
 
 
 class Measurement(NamedTuple):
-    """What a command took: seconds, what it printed, MiB of memory at the peak."""
+    """A finished command: its seconds, what it printed, and its peak memory in MiB."""
 
     seconds: float
     output: str
@@ -67,18 +69,18 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """The command line: a sub-command and its options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pipeline", description="Where the pipeline's seconds and memory go."
+    parser = ArgumentParser(
+        prog="python -m benchmarks.pipeline", description="Measure the pipeline's seconds and memory."
     )
     choices = parser.add_subparsers(required=True)
-    stages = choices.add_parser("stages", help="seconds by stage and DVC")
-    stages.add_argument("--repeat", type=int, default=3, help="clones, whose medians count")
+    stages = choices.add_parser("stages", help="seconds of each stage and of DVC")
+    stages.add_argument("--repeat", type=int, default=3, help="number of clones (default: 3)")
     stages.set_defaults(benchmark=measure_stages)
-    growth = choices.add_parser("growth", help="seconds and memory by number and size of images")
-    growth.add_argument("--times", type=int, nargs="+", default=[1, 4, 16, 64], help="of the default images")
-    growth.add_argument("--sides", type=int, nargs="+", default=[28, 56, 112], help="pixels, multiples of 28")
+    growth = choices.add_parser("growth", help="seconds and memory for more and larger images")
+    growth.add_argument("--times", type=int, nargs="+", default=[1, 4, 16, 64], help="repeats of the default images")
+    growth.add_argument("--sides", type=int, nargs="+", default=[28, 56, 112], help="pixels a side, multiples of 28")
     growth.set_defaults(benchmark=measure_growth)
-    numerics = choices.add_parser("numerics", help="portable against fast")
+    numerics = choices.add_parser("numerics", help="seconds of portable and fast numerics")
     numerics.add_argument("--rounds", type=int, default=5)
     numerics.add_argument("--epochs", type=int, default=3)
     numerics.set_defaults(benchmark=measure_numerics)
@@ -86,19 +88,19 @@ def parse_options() -> argparse.Namespace:
 
 
 def measure_stages(folder: Path, options: argparse.Namespace) -> None:
-    """The table of seconds by command and part."""
+    """Write the table of seconds by command and part: medians over the clones."""
     rows = [row for number in range(options.repeat) for row in run_dvc_commands(folder / f"clone{number}")]
     write_table(PIPELINE, pd.DataFrame(rows).groupby(["command", "part"], sort=False).median().reset_index())
 
 
 def measure_growth(folder: Path, options: argparse.Namespace) -> None:
-    """The table of seconds and memory by size of the data."""
+    """Write the table of seconds and memory by number and size of images."""
     sizes = [(times, 28) for times in options.times] + [(1, side) for side in options.sides if side != 28]
     write_table(GROWTH, pd.DataFrame(row for size in sizes for row in run_stages_at_size(folder, *size)))
 
 
 def measure_numerics(folder: Path, options: argparse.Namespace) -> None:
-    """A line for each architecture: median seconds of portable and fast training, and their ratio."""
+    """Print a line for each architecture: median seconds of portable and fast training, and their ratio."""
     for architecture in ("mlp", "conv"):
         places = {numerics: folder / f"{architecture}-{numerics}" for numerics in ("portable", "fast")}
         for numerics, place in places.items():
@@ -127,78 +129,76 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def run_dvc_commands(clone: Path) -> Iterator[dict[str, Any]]:
-    """Rows command, part, seconds: each stage (with its `imports`), the training loop, and DVC, which is the rest."""
+    """Rows of command, part, seconds: each stage, with the seconds of its imports; the training loop; DVC, the rest."""
     commands.run(["git", "clone", "--quiet", ROOT, clone])
     (clone / "hook").mkdir()
     (clone / "hook/sitecustomize.py").write_text(RECORD_SECONDS)
     imports = {stage: measure_imports(clone, stage) for stage in stage_names()}
-    record = clone / "seconds"
+    seconds_file = clone / "seconds"
     environment = commands.worker_environment()
-    environment |= {"PYTHONPATH": str(clone / "hook"), "STAGE_SECONDS": str(record)}
+    environment |= {"PYTHONPATH": str(clone / "hook"), "STAGE_SECONDS": str(seconds_file)}
     for command in DVC_COMMANDS:
-        record.write_text("")
-        total = measure_command(command.split(), clone, environment)
-        lines = dict(line.split() for line in record.read_text().splitlines())
+        seconds_file.write_text("")
+        finished = measure_command(command.split(), clone, environment)
+        lines = dict(line.split() for line in seconds_file.read_text().splitlines())
         seconds_by_stage = {module.removeprefix("stages."): float(seconds) for module, seconds in lines.items()}
         for stage, seconds in seconds_by_stage.items():
-            yield {"command": command, "part": stage, "seconds": seconds, "of it imports": imports[stage]}
-        for seconds in training_seconds(total.output):
+            yield {"command": command, "part": stage, "seconds": seconds, "imports": imports[stage]}
+        for seconds in training_seconds(finished.output):
             yield {"command": command, "part": "train: the loop", "seconds": seconds}
-        yield {"command": command, "part": "DVC", "seconds": total.seconds - sum(seconds_by_stage.values())}
-        yield {"command": command, "part": "all", "seconds": total.seconds}
+        yield {"command": command, "part": "DVC", "seconds": finished.seconds - sum(seconds_by_stage.values())}
+        yield {"command": command, "part": "all", "seconds": finished.seconds}
 
 
 def measure_imports(folder: Path, stage: str) -> float:
-    """Seconds from the start of Python to the end of a stage's imports, files in memory; the best of three."""
+    """Seconds of a Python that only imports a stage; the fastest of three, so the files are in memory."""
     command = [sys.executable, "-c", f"import stages.{stage}"]
     return min(measure_command(command, folder, os.environ).seconds for _ in range(3))
 
 
 def training_seconds(log: str) -> list[float]:
-    """The seconds of each training loop that a log reports, without the start of Python."""
+    """The seconds of each training loop in a log, as the stage train reports them; imports are not included."""
     return [float(seconds) for seconds in re.findall(r"^train: ([\d.]+) s,", log, re.MULTILINE)]
 
 
 def run_stages_at_size(folder: Path, times: int, side: int) -> Iterator[dict[str, Any]]:
-    """Rows images, side, stage, seconds, MiB at the peak: the default images `times` times, `side` pixels a side."""
+    """Rows of images, side, stage, seconds, peak MiB: the default images `times` times, `side` pixels a side."""
     place = folder / f"{times}_{side}"
     prepare_folder(place, {"train.epochs": 1})
     for stage in stage_names():
         seconds, _, memory = run_stage(stage, place)
         if stage == "download":
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a child's peak includes that of its parent
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a child inherits its parent's peak memory
                 pool.submit(enlarge, place / RAW, times, side).result()
         elif stage != "check":
             yield {"images": 5000 * times, "side": side, "stage": stage, "seconds": seconds, "MiB": memory}
 
 
 def enlarge(path: Path, times: int, side: int) -> None:
-    """Repeat the images of an array file, each pixel enlarged to a square."""
+    """Repeat the images of an array file `times` times and enlarge each to `side` pixels a side, pixel by pixel.
+
+    path: holds images, uint8 (N, C, H, W), and labels, int64 (N,).
+    """
     raw, about = arrays.load(path)
     factor = side // raw["images"].shape[-1]
     images = np.tile(raw["images"].repeat(factor, 2).repeat(factor, 3), (times, 1, 1, 1))
     arrays.save(path, {"images": images, "labels": np.tile(raw["labels"], times)}, about)
 
 
-def stage_names() -> list[str]:
-    """The stages in the order of dvc.yaml."""
-    return list(loader.read_yaml(ROOT / "dvc.yaml")["stages"])
-
-
 def prepare_folder(folder: Path, changes: Mapping[str, Any]) -> None:
-    """A folder with the project's params.yaml and these changes to it."""
+    """Make a folder with a params.yaml: the project's own, with `changes`."""
     folder.mkdir()
     write_params(folder / "params.yaml", changes, source=ROOT / "params.yaml")
 
 
 def run_stage(stage: str, folder: Path) -> Measurement:
-    """Run a stage in a folder."""
+    """Run a stage in a folder and measure it. Raises UserError if it fails."""
     command = [sys.executable, "-m", f"stages.{stage}"]
     return measure_command(command, folder, {**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def measure_command(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Measurement:
-    """Run a command in a folder. Raises UserError where it fails."""
+    """Run a command in a folder and measure it. Raises UserError if it fails."""
     with tempfile.TemporaryFile("w+") as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
@@ -212,4 +212,4 @@ def measure_command(command: Sequence[str], folder: Path, environment: Mapping[s
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

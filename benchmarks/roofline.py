@@ -1,8 +1,8 @@
-"""How fast training could be at best: its floating-point operations over the best rate of any matrix product.
+"""The machine's limit of training speed: floating-point operations over the best rate of any matrix product.
 
-The operations are those of products and convolutions, forward and backward; everything else counts as free, so
-no program reaches this limit. The rate is the best that this process measures with either library: MKL, which
-torch's `F.linear` calls in float32, or oneDNN, whose inner product model/dense.py calls.
+The operations are those of products and convolutions, forward and backward. Everything else counts as free, so no
+program reaches this limit. The best rate is the highest that this process measures with either library: MKL, which
+torch's `F.linear` calls in float32, or oneDNN, whose inner product `model/dense.py` calls.
 """
 
 import time
@@ -18,13 +18,13 @@ from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.dense import product
 
 SECONDS_PER_TRY = 0.15
-TRIES = 3  # the best one counts
+TRIES = 3  # the fastest one counts
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Product = Callable[[], Tensor]
 
 
 class ProductRates(NamedTuple):
-    """GFLOP/s of one layer's products by one library: forward, the gradient of its input, that of its weights."""
+    """GFLOP/s of one layer's three products by one library; the layer maps `inputs` numbers to `outputs`."""
 
     inputs: int
     outputs: int
@@ -45,7 +45,7 @@ def count_operations(model: Autoencoder, batch_size: int) -> float:
 
 
 def measure_rates(model: Autoencoder, batch_size: int, precision: str) -> Iterator[ProductRates]:
-    """The rates of every shape of dense layer in the model, by each library."""
+    """The rates of each shape of dense layer in the model, with each library. precision: fp32 or bf16."""
     shapes = {(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)}
     for inputs, outputs in sorted(shapes):
         x = torch.rand(batch_size, inputs).to(DTYPES[precision])
@@ -57,9 +57,9 @@ def measure_rates(model: Autoencoder, batch_size: int, precision: str) -> Iterat
 
 
 def layer_products(x: Tensor, weight: Tensor, gradient: Tensor) -> dict[str, tuple[Product, Product, Product]]:
-    """The three products of a dense layer by each library: forward, gradient of the input, gradient of the weights.
+    """{library: the products of a dense layer}: forward, gradient of the input, gradient of the weights.
 
-    x: (B, I); weight: (O, I); gradient: that of the output, (B, O).
+    x: (B, I). weight: (O, I). gradient: of the output, (B, O). The products: (B, O), (B, I), (O, I).
     """
     linear = (lambda: F.linear(x, weight), lambda: gradient @ weight, lambda: gradient.t() @ x)
     inner = (
@@ -71,7 +71,7 @@ def layer_products(x: Tensor, weight: Tensor, gradient: Tensor) -> dict[str, tup
 
 
 def measure_seconds(function: Callable[[], object]) -> float:
-    """The mean time of a call in the fastest try."""
+    """The mean seconds of a call in the fastest of TRIES tries."""
     function()
     best = float("inf")
     for _ in range(TRIES):

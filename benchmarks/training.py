@@ -1,12 +1,11 @@
-"""`python -m benchmarks.training`: training speed beside other programs and beside the limit of the machine.
+"""`python -m benchmarks.training`: training speed of this project, of other programs, and the limit of the machine.
 
-Needs requirements/benchmarks.txt. Each trial is a process of its own (contenders.py), the programs take turns, and
-medians count. Run it on an idle machine: all processes get OMP_WAIT_POLICY=active.
+Needs requirements/benchmarks.txt. Each trial runs in a process of its own (contenders.py); the programs take turns,
+and the table shows medians. Run it on an idle machine: all processes get OMP_WAIT_POLICY=active.
 Writes docs/performance/training.{csv,md} and docs/images/speed.png.
 Options: --mirror (address or folder of MNIST's files), --repeat, --only NETWORK.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -23,8 +22,9 @@ import psutil
 from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures import style
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools.workspace import commands
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
 
@@ -32,7 +32,7 @@ TABLE = Path("docs/performance/training.csv")
 NOTES = Path("docs/performance/training.md")
 CHART = Path("docs/images/speed.png")
 PROGRAMS = ("ours fp32", "textbook fp32", "pythae fp32", "lightning fp32", "ours bf16")
-TRIALS = {  # network: (program, epochs) of each trial in a turn, the epochs of the other programs first
+TRIALS = {  # {network: (program, epochs) of each trial in a turn}; the first one has the epochs of the other programs
     "small": (*((program, 3) for program in PROGRAMS), ("ours fp32", 2)),
     "conv": tuple((program, 1) for program in PROGRAMS),
     "deep": (("ours fp32", 3), ("ours bf16", 3)),
@@ -44,18 +44,20 @@ TITLES = {
     "deep": "mlp 784-1000-500-250-30",
     "deep-256": "the same, batch 256",
 }
-MAX_BUSY_PERCENT = 10  # of the cores; times mean little above it
-COLUMNS = ["network", "program", "precision", "epochs"]  # together they name a row
+MAX_BUSY_PERCENT = 10  # of the cores; times measured above it mean little
+KEY_COLUMNS = ["network", "program", "precision", "epochs"]  # together they identify a row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m benchmarks.training",
-        description="Training speed beside other programs and the machine's limit.",
+        description="Compare training speed with other programs and with the machine's limit.",
     )
     parser.add_argument("--mirror", help="address or folder of MNIST's files, tried before torchvision's mirrors")
-    parser.add_argument("--repeat", type=int, default=3, help="trials of each program")
-    parser.add_argument("--only", choices=TRIALS, action="append", help="this network; other networks keep their rows")
+    parser.add_argument("--repeat", type=int, default=3, help="trials of each program (default: 3)")
+    parser.add_argument(
+        "--only", choices=TRIALS, action="append", help="measure only this network; the others keep their rows"
+    )
     options = parser.parse_args()
     if options.repeat < 1:
         raise UserError(f"benchmarks.training: --repeat must be at least 1; got {options.repeat}")
@@ -82,21 +84,25 @@ def main() -> None:
 
 
 def run_in_child(call: str, *arguments: str, folder: Path) -> str:
-    """What a call of a function of benchmarks.contenders prints, run in `folder` with the pins of its params.yaml."""
+    """Call a function of benchmarks.contenders in a new process, and return what it prints.
+
+    call: Python code such as "fetch_mnist(sys.argv[1])". arguments: of that process. folder: where it runs; the
+    params.yaml there sets the numerics.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "active"}
     imports = "import sys; import stages.runtime.numerics; from benchmarks import contenders"
-    code = f"{imports}; from stages.runtime.command import run; run(lambda: contenders.{call})"
+    code = f"{imports}; from stages.runtime.command import run_main; run_main(lambda: contenders.{call})"
     command = [sys.executable, "-c", code, *arguments]
     return commands.run(command, cwd=folder, env=environment, place=f"benchmarks.training: {call.partition('(')[0]}")
 
 
 def run_trials(folder: Path, networks: list[str], repeat: int) -> Iterator[dict[str, Any]]:
-    """A row for each trial: turn, network, program, precision, epochs and what the contender reports."""
+    """A row for each trial: turn, network, program, precision, epochs, and the measurements of the contender."""
     call = "train_and_report(*sys.argv[1:4], int(sys.argv[4]))"
     for turn in range(repeat):
         for network in networks:
             trials = TRIALS[network]
-            first = turn % len(trials)  # each is the first once: the speed depends on what ran before
+            first = turn % len(trials)  # each trial comes first in turn, since speed depends on what ran before
             for program, epochs in trials[first:] + trials[:first]:
                 name, precision = program.split()
                 printed = run_in_child(call, name, network, precision, str(epochs), folder=folder)
@@ -107,20 +113,22 @@ def run_trials(folder: Path, networks: list[str], repeat: int) -> Iterator[dict[
 
 
 def summarise(trials: pd.DataFrame) -> pd.DataFrame:
-    """Medians for each network, program and number of epochs: speed, ratios, share of the limit, error, memory.
+    """Medians for each network, program, precision and number of epochs.
 
-    ratio: the speed of our fp32 over that of the row.
-    time_to_equal_error: the seconds of the row over those of our fp32 with the fewest epochs that reach its error
-    or a lower one; NaN where ours never does.
-    Both are medians of the ratios within a turn, since the machine's speed drifts.
-    limit: images per second at the best rate of any product; share: of that limit, in the same process.
+    speed: images per second. mse: per pixel of the test images. memory: peak MiB.
+    ratio: the speed of our fp32 over the speed of the row.
+    time_to_equal_error: the seconds of the row over the seconds of our fp32, trained for the fewest epochs that reach
+    the error of the row or a lower one; NaN if ours never reaches it.
+    Both ratios are medians of the ratios within a turn, since the machine's speed drifts.
+    machine_limit: images per second at the best rate of any product (gflops). share: speed over machine_limit, both
+    measured in the same process. Only our rows have these three.
     """
     rows = []
     trials = trials.assign(speed=trials["images"] / trials["seconds"])
     trials = trials.sort_values("epochs", ascending=False, kind="stable")
     ours = trials[(trials["program"] == "ours") & (trials["precision"] == "fp32")]
-    for labels, group in trials.groupby(COLUMNS, sort=False):
-        row: dict[str, Any] = dict(zip(COLUMNS, labels, strict=True))
+    for labels, group in trials.groupby(KEY_COLUMNS, sort=False):
+        row: dict[str, Any] = dict(zip(KEY_COLUMNS, labels, strict=True))
         row |= group[["seconds", "speed", "mse", "memory"]].median().to_dict()
         reference = ours[ours["network"] == row["network"]]
         row["ratio"] = median_ratio(keep_full_epochs(reference, "turn"), group, "speed")
@@ -129,24 +137,28 @@ def summarise(trials: pd.DataFrame) -> pd.DataFrame:
         row["time_to_equal_error"] = median_ratio(group, reference[reference["epochs"] == fewest], "seconds")
         if row["program"] == "ours":
             best_rate = np.array([max(max(rate[3:]) for rate in rates) for rates in group["rates"]])
-            limit = 1e9 * best_rate / group["operations"]
-            row |= {"gflops": np.median(best_rate), "limit": limit.median(), "share": (group["speed"] / limit).median()}
+            machine_limit = 1e9 * best_rate / group["operations"]
+            row |= {"gflops": np.median(best_rate), "machine_limit": machine_limit.median()}
+            row["share"] = (group["speed"] / machine_limit).median()
         rows.append({**row, "trials": len(group)})
     return pd.DataFrame(rows)
 
 
 def median_ratio(trials: pd.DataFrame, others: pd.DataFrame, column: str) -> float:
-    """The median over the turns of a column of `trials` over that of `others`; NaN without others."""
+    """The median over the turns of a column's ratio, `trials` over `others`; NaN if `others` is empty."""
     return float((trials.set_index("turn")[column] / others.set_index("turn")[column]).median())
 
 
 def keep_full_epochs(table: pd.DataFrame, *more_columns: str) -> pd.DataFrame:
-    """The first row of each network, program and precision, which has the most epochs."""
+    """The first row of each network, program and precision, which has the most epochs.
+
+    more_columns: also tell rows apart.
+    """
     return table.drop_duplicates(["network", "program", "precision", *more_columns])
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The table as it stands in docs/performance.md."""
+    """The table for readers, as in docs/performance.md."""
     columns = {
         "network": table["network"].map(TITLES),
         "program": table["program"] + " " + table["precision"],
@@ -155,7 +167,7 @@ def to_markdown(table: pd.DataFrame) -> str:
         "images/s": table["speed"].map("{:,.0f}".format),
         "ours fp32 is faster by": table["ratio"].map("{:.2f}".format),
         "time to equal test error, ours = 1": format_known(table["time_to_equal_error"], "{:.2f}"),
-        "limit, images/s": format_known(table["limit"], "{:,.0f}"),
+        "limit, images/s": format_known(table["machine_limit"], "{:,.0f}"),
         "share of the limit": format_known(table["share"], "{:.0%}"),
         "test MSE": table["mse"].map("{:.5f}".format),
         "peak memory, MiB": table["memory"].map("{:,.0f}".format),
@@ -164,12 +176,12 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def format_known(values: pd.Series, form: str) -> list[str]:
-    """Each value as text, NaN as none."""
+    """Each value as text; NaN as an empty text."""
     return ["" if np.isnan(value) else form.format(value) for value in values]
 
 
 def save_chart(path: Path, table: pd.DataFrame) -> None:
-    """Bars of images per second for each network, the limit of ours as a line."""
+    """Draw bars of images per second for each network; a black line marks the machine's limit for our program."""
     networks = list(dict.fromkeys(table["network"]))
     with style.drawing(path, 9, 1.2 + 0.45 * len(keep_full_epochs(table))) as figure:
         heights = [len(keep_full_epochs(table[table["network"] == name])) for name in networks]
@@ -180,9 +192,9 @@ def save_chart(path: Path, table: pd.DataFrame) -> None:
             colours = [style.COLOURS[0] if name == "ours" else style.COLOURS[1] for name in rows["program"]]
             bars = axes.barh(labels, rows["speed"], color=colours, height=0.7)
             axes.bar_label(bars, [f"{value:,.0f}" for value in rows["speed"]], padding=3)
-            for place, limit in enumerate(rows["limit"]):
-                if not np.isnan(limit):
-                    axes.plot([limit, limit], [place - 0.4, place + 0.4], color=style.INK, linewidth=2)
+            for position, machine_limit in enumerate(rows["machine_limit"]):
+                if not np.isnan(machine_limit):
+                    axes.plot([machine_limit] * 2, [position - 0.4, position + 0.4], color=style.INK, linewidth=2)
             axes.invert_yaxis()
             axes.set_title(TITLES[network])
             axes.margins(x=0.12)
@@ -191,4 +203,4 @@ def save_chart(path: Path, table: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

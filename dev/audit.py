@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools.workspace.commands import last_line
 
 PIP_AUDIT = "pip-audit==2.10.1"
@@ -78,4 +78,4 @@ def shorten(log: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

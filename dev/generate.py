@@ -3,13 +3,13 @@
 Generated are the code dependencies in dvc.yaml, docs/params.schema.json and the page of `dvc plots show`.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
 from dev import json_schema, plots_page, stage_dependencies
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
+from tools.workspace.arguments import ArgumentParser
 
 ROOT = Path(__file__).parents[1]
 GENERATORS = {
@@ -32,13 +32,13 @@ def read_text(path: Path) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dev.generate", description=__doc__)
+    parser = ArgumentParser(prog="python -m dev.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
     check = parser.parse_args().check
     stale = stale_files(ROOT)
     if check and stale:
         names = ", ".join(path.as_posix() for path in stale)
-        raise UserError(f"dev.generate: generated files must be up to date; {names} not; run `make generate`")
+        raise UserError(f"dev.generate: generated files must be up to date; out of date: {names}; run make generate")
     for path, text in stale.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_bytes(text.encode())
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

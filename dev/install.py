@@ -2,10 +2,9 @@
 
 pip finds packages where this machine's own configuration says, on PyPI by default. A local build such as
 torch==2.13.0+cpu is not on PyPI: where pip does not find it, PyTorch's public index is asked, for that package alone.
-This runs in a new environment, so it imports the standard library only.
+This runs in a new environment, so it and the modules that it imports use the standard library only.
 """
 
-import argparse
 import platform
 import re
 import subprocess
@@ -14,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
+from tools.workspace.arguments import ArgumentParser
 
 FOLDER = Path("requirements")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -22,7 +22,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dev.install", description="Install a lock, hashes checked.")
+    parser = ArgumentParser(prog="python -m dev.install", description="Install a lock, hashes checked.")
     parser.add_argument("lock", nargs="?", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     lock = FOLDER / f"{parser.parse_args().lock}.txt"
     for entry in parse_lock(lock).values():
@@ -68,4 +68,4 @@ def pip(*arguments: str, show_errors: bool = True) -> subprocess.CompletedProces
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

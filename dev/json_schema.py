@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stages.autoencoder.params.everything import Params
+from stages.autoencoder.params.all_sections import Params
 
 SCHEMA = Path("docs/params.schema.json")
 

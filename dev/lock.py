@@ -9,7 +9,7 @@ PyTorch's public index. A wheel gives the hash for one Python only: after torch 
 it was made where PyTorch's index can be reached.
 """
 
-import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from dev.install import FOLDER, TORCH_INDEX, is_local_build, parse_lock, pip
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
+from tools.workspace.arguments import ArgumentParser
 
 OPTIONAL_SETS = ("benchmarks", "umap")
 COMPILE = [
@@ -29,7 +30,7 @@ COMPILE = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dev.lock", description="Resolve requirements/*.in into locks.")
+    parser = ArgumentParser(prog="python -m dev.lock", description="Resolve requirements/*.in into locks.")
     parser.add_argument("--upgrade", action="store_true", help="raise every version that the .in files leave open")
     upgrade = parser.parse_args().upgrade
     with tempfile.TemporaryDirectory() as name:
@@ -54,8 +55,20 @@ def write_lock(source: str, lock: str, kept: Mapping[str, str], folder: Path, wh
     output, result = FOLDER / f"{lock}.txt", folder / f"{lock}.txt"
     result.write_text("\n".join(kept.values()), encoding="utf-8")  # uv keeps what its output file has
     resolve(FOLDER / f"{source}.in", result, *(("--find-links", wheels) if wheels else ()))
+    check_hashes(lock, read_lock(lock), parse_lock(result))
     output.write_bytes(result.read_bytes())
     print(f"{output}: {len(parse_lock(output))} packages")
+
+
+def check_hashes(lock: str, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Raise UserError for a local build that has fewer hashes than before: its other Pythons would be left out."""
+    for name, entry in new.items():
+        before, now = old.get(name, "").count("--hash"), entry.count("--hash")
+        if is_local_build(entry) and now < before:
+            raise UserError(
+                f"requirements/{lock}.txt: {name} must have a hash for every Python; got {now}, before {before}; run"
+                " make lock where PyTorch's index can be reached"
+            )
 
 
 def read_lock(name: str) -> dict[str, str]:
@@ -69,7 +82,7 @@ def find_torch(folder: Path) -> tuple[str, dict[str, str]]:
 
     folder: for temporary files. Raises UserError where neither this machine's pip nor the index has that build.
     """
-    requirement = (FOLDER / "cpu.in").read_text(encoding="utf-8").split()[-1]
+    (requirement,) = re.findall(r"^torch==\S+", (FOLDER / "cpu.in").read_text(encoding="utf-8"), re.MULTILINE)
     wheels, listed, result = folder / "wheels", folder / "torch.in", folder / "torch.txt"
     command = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(wheels), requirement]
     if not pip(*command, show_errors=False).returncode:
@@ -91,4 +104,4 @@ def resolve(listed: Path, result: Path, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

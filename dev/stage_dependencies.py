@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = Path("dvc.yaml")
-CODE = "stages"  # dependencies below this folder are code, all others are data
+CODE_FOLDER = "stages"  # dependencies below this folder are code, all others are data
 
 
 def closure(module: str, root: Path = ROOT) -> set[str]:
@@ -75,17 +75,17 @@ def fold(modules: Iterable[str], root: Path = ROOT) -> list[str]:
 
 def code_dependencies(stage: str, root: Path = ROOT) -> list[str]:
     """The code that a stage depends on: files, and folders that it imports whole."""
-    return fold(closure(f"{CODE}.{stage}", root), root)
+    return fold(closure(f"{CODE_FOLDER}.{stage}", root), root)
 
 
 def dvc_yaml(root: Path = ROOT) -> str:
-    """dvc.yaml with the code dependencies of every stage computed anew, below its data; all else as it stands."""
+    """dvc.yaml with the code dependencies of every stage recomputed and placed after its data; the rest unchanged."""
     yaml = YAML()  # keeps comments, quotes, flow style and the order of keys
     yaml.width = 4096  # never breaks a line
     yaml.preserve_quotes = True
     pipeline = yaml.load((root / DVC_YAML).read_text(encoding="utf-8"))
     for name, stage in pipeline["stages"].items():
-        data = [dep for dep in stage.get("deps", []) if not dep.startswith(f"{CODE}/")]
+        data = [dep for dep in stage.get("deps", []) if not dep.startswith(f"{CODE_FOLDER}/")]
         stage["deps"] = data + code_dependencies(name, root)
     text = io.StringIO()
     yaml.dump(pipeline, text)

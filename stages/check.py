@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.autoencoder.core import files
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.everything import Params
+from stages.autoencoder.params.all_sections import Params
 from stages.runtime.command import run_stage
 
 CHECKED = Path("data/checked")

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     params = loader.load(EmbedParams)
     device = devices.prepare(params.device, params.numerics)
+    digest = files.digest(MODEL)
     model, _ = model_file.load(MODEL, device)
     train = split_files.load(TRAIN, "images")[0]["images"]
     test, about = split_files.load(TEST, "images", "labels")
@@ -48,7 +49,7 @@ def main() -> None:
     mapped = evenly_spaced(np.arange(len(test["images"])), maps.MAX_CODES)
     points, trust = compute_maps(codes["test"][mapped], params.embed.map)
     description = {"bottleneck": model.spec.bottleneck, "map": params.embed.map, "trust": trust}
-    arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, description | {"model": files.digest(MODEL)})
+    arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, description | {"model": digest})
     for name, coordinates in points.items():
         save_map(name, coordinates, trust.get(name), test["labels"][mapped], about["class_names"])
 

@@ -81,7 +81,9 @@ def load_of_this_model(path: Path, *names: str) -> tuple[dict[str, np.ndarray], 
     """The arrays and description in a file made with data/model. Raises UserError if another model made it."""
     held, about = arrays.load(path, *names)
     if about.get("model") != files.digest(MODEL):
-        raise UserError(f"{path}: must be made with {MODEL}; another model made it; run dvc repro, which makes it anew")
+        raise UserError(
+            f"{path}: must be made with {MODEL}; got one made with another model; run dvc repro to remake it"
+        )
     return held, about
 
 

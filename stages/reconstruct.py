@@ -22,7 +22,7 @@ from stages.autoencoder.figures import decoded_codes, image_grids
 from stages.autoencoder.model import devices, inference, model_file
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.objectives import binary_cross_entropy, gaussian_kl
-from stages.autoencoder.params.apply import ApplyParams
+from stages.autoencoder.params.model_use import ModelUseParams
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.training.corruption import corrupt
 from stages.runtime.command import run_stage
@@ -34,8 +34,9 @@ COLUMNS = 12  # test images in a row of a picture
 
 
 def main() -> None:
-    params = loader.load(ApplyParams)
+    params = loader.load(ModelUseParams)
     device = devices.prepare(params.device, params.numerics)
+    digest = files.digest(MODEL)
     model, about = model_file.load(MODEL, device)
     test, data = split_files.load(TEST, "images", "labels")
     codes = inference.apply(model.encode, test["images"], device)
@@ -44,7 +45,7 @@ def main() -> None:
         results |= denoise(model, test["images"], about["corruption"], device)
     if model.is_variational:
         results |= compute_elbo_terms(model, test["images"], device)
-    arrays.save(RECONSTRUCTIONS, results, {"model": files.digest(MODEL)})
+    arrays.save(RECONSTRUCTIONS, results, {"model": digest})
 
     save_pictures(test["images"], results, codes.shape[1])
     classes = np.array(data["class_names"])[test["labels"]]

@@ -47,9 +47,9 @@ def main() -> None:
     params = loader.load(TrainParams)
     train, valid = (split_files.load_in_file_order(path, "images")[0]["images"] for path in (TRAIN, VALID))
     training = prepare(params, train, valid)
-    mark = checkpoint.fingerprint(params.model_dump_json(), [TRAIN, VALID])
+    fingerprint = checkpoint.compute_fingerprint(params.model_dump_json(), [TRAIN, VALID])
     originals = pixels.evenly_spaced(valid, PREVIEWS)
-    previews = checkpoint.load(UNFINISHED, mark, training)  # (epochs, PREVIEWS, C, H, W)
+    previews = checkpoint.load(UNFINISHED, fingerprint, training)  # (epochs, PREVIEWS, C, H, W)
     if previews is None:
         previews = np.empty((0, *originals.shape), np.uint8)
     else:
@@ -63,7 +63,7 @@ def main() -> None:
         preview = image_grids.to_bytes(inference.apply(training.model, originals, training.device))
         save_preview(result.epoch, originals, preview)
         previews = np.concatenate([previews, preview[None]])
-        checkpoint.save(UNFINISHED, mark, training, previews)
+        checkpoint.save(UNFINISHED, fingerprint, training, previews)
 
     best = training.best_result
     log.info("train: %.1f s, best epoch %d, valid %.4f", time.perf_counter() - start, best.epoch, best.valid)

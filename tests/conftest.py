@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.runtime import numerics  # noqa: F401  pins the environment before any test imports NumPy or torch
+from tools.workspace.pipeline_file import stage_names
 
 ROOT = Path(__file__).resolve().parent.parent
 yaml = YAML()
@@ -68,11 +69,6 @@ def finished(tmp_path_factory):
         for name in stage_names():
             __import__(f"stages.{name}", fromlist=["main"]).main()
     return folder
-
-
-def stage_names() -> list[str]:
-    """The stages in the order of dvc.yaml, which is the order they run in."""
-    return list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
 @pytest.fixture

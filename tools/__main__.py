@@ -1,41 +1,9 @@
 """`python -m tools`: lists the commands of this folder, a line each."""
 
-import ast
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
-
-FOLDER = Path(__file__).resolve().parent
-
-
-def main() -> None:
-    """Print each command with the first sentence of its docstring. Raises UserError for any argument but --help."""
-    commands = dict(find_commands(FOLDER))
-    unknown = [argument for argument in sys.argv[1:] if argument not in ("-h", "--help")]
-    if unknown:
-        raise UserError(f"tools: takes no arguments; got {unknown[0]}; run python -m tools.NAME: {', '.join(commands)}")
-    width = max(map(len, commands), default=0)
-    for name, summary in commands.items():
-        print(f"python -m tools.{name:<{width}}  {summary}")
-
-
-def find_commands(folder: Path) -> Iterator[tuple[str, str]]:
-    """The name and the summary of each module in `folder` that can be run, by name; no module is imported."""
-    for path in sorted(folder.glob("[!_]*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in module.body):
-            yield path.stem, _summary(ast.get_docstring(module) or "")
-
-
-def _summary(docstring: str) -> str:
-    """The first sentence, without the command in backquotes that it may begin with."""
-    paragraph = " ".join(docstring.partition("\n\n")[0].split())
-    sentence = paragraph.partition(". ")[0].rstrip(".")
-    return sentence.partition("`: ")[2] if sentence.startswith("`python -m ") else sentence
-
+from stages.runtime.command import run_main
+from tools.workspace.command_list import print_commands
 
 if __name__ == "__main__":
-    run(main)
+    run_main(lambda: print_commands(Path(__file__).resolve().parent))

@@ -5,7 +5,6 @@ files to disk, so a loss of power can leave empty ones, which it would check out
 Once they are removed, the next `dvc repro` makes them again. Prints each path that it removes.
 """
 
-import argparse
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +15,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
+from tools.workspace.arguments import ArgumentParser
 
 # Folders of the cache: files named by their MD5; for each command and inputs, which outs they gave
-OBJECTS, RUNS = "files/md5", "runs"
+OBJECTS, RUN_CACHE = "files/md5", "runs"
 
 
 def main() -> None:
     """Remove the damaged files and print them. Raises UserError outside a DVC repository."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m tools.repair",
         description="Remove what a loss of power has damaged: files in DVC's cache whose content does not match"
         " their name, empty entries of its run cache, and a dvc.lock that is empty or not YAML. The next dvc repro"
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"repair: removed {path}")
     for folder in empty_run_folders(cache):
         folder.rmdir()
-    print(f"repair: {removed or 'nothing'} removed" + ("; dvc repro makes it again" if removed else ""))
+    print(f"repair: {removed or 'no'} damaged files removed" + ("; dvc repro makes them again" if removed else ""))
 
 
 def damaged_cache_files(cache: Path) -> Iterator[Path]:
@@ -53,12 +53,12 @@ def damaged_cache_files(cache: Path) -> Iterator[Path]:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if md5 != path.parent.name + path.name.removesuffix(".dir"):
             yield path
-    yield from (path for path in sorted((cache / RUNS).glob("??/*/*")) if not path.stat().st_size)
+    yield from (path for path in sorted((cache / RUN_CACHE).glob("??/*/*")) if not path.stat().st_size)
 
 
 def empty_run_folders(cache: Path) -> Iterator[Path]:
     """Folders of the run cache without an entry: DVC wants the newest entry of a folder and stops if there is none."""
-    yield from (path for path in sorted((cache / RUNS).glob("??/*")) if path.is_dir() and not any(path.iterdir()))
+    yield from (path for path in sorted((cache / RUN_CACHE).glob("??/*")) if path.is_dir() and not any(path.iterdir()))
 
 
 def damaged_locks(root: Path) -> Iterator[Path]:
@@ -72,4 +72,4 @@ def damaged_locks(root: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -5,22 +5,26 @@ tables and writes reports/NAME/: report.md, runs.csv and means.csv (every digit)
 pictures.png; with --html also report.html, one file that can be mailed.
 """
 
-import argparse
+import importlib.metadata
 import io
+import platform
+import re
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dvc.api
 import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
+from packaging.utils import canonicalize_name
 
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import evenly_spaced
 from stages.autoencoder.figures import image_grids
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools.sweeps import plots, published_errors, render
 from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.render import Report
@@ -33,9 +37,12 @@ from tools.sweeps.results import (
     collect_results,
     compute_means,
 )
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.commands import git
+from tools.workspace.copies import ROOT
 
 REPORTS = Path("reports")
+DIRECT_PACKAGES = ROOT / "requirements/direct.in"
 DEFAULT_TOLERANCE = 0.05  # of the best mean error
 DEFAULT_METRIC_COUNT = 6  # in the printed tables; the CSV files have all metrics
 PICTURE_COLUMNS = 20  # images: they fill the width of the page
@@ -43,7 +50,7 @@ MAX_PICTURE_ROWS = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.report", description="Table and curve of a sweep.")
+    parser = ArgumentParser(prog="python -m tools.report", description="Table and curve of a sweep.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a sweep's name (default: all experiments of HEAD)")
     parser.add_argument("--html", action="store_true", help="also write one self-contained page")
     parser.add_argument(
@@ -78,10 +85,10 @@ def write_report(
     results = collect_results(name, baseline, only)
     folder = REPORTS / results.name
     selected = _select_metrics(results, metrics)
-    published = _select_published_errors(results)
+    published_errors = _select_published_errors(results)
     notes = [f"Not included: {experiment} ({state})." for experiment, state in results.unfinished.items()]
     figures = ["error.png"]
-    plots.save_error_plot(folder / "error.png", results, _load_pca(results), published)
+    plots.save_error_plot(folder / "error.png", results, _load_pca(results), published_errors)
     if losses := _load_losses(results):
         figures.append("losses.png")
         plots.save_loss_plot(folder / "losses.png", results, losses)
@@ -90,12 +97,12 @@ def write_report(
         figures.append("pictures.png")
         image_grids.save_rows(folder / "pictures.png", rows)
     choice = choose_latent_dim(results, tolerance)
-    report = Report(results, selected, choice, tolerance, published, figures, notes + picture_notes)
+    report = Report(results, selected, choice, tolerance, published_errors, figures, notes + picture_notes)
     for file, table in (("runs.csv", results.table.drop(columns="test")), ("means.csv", compute_means(results))):
         files.write(folder / file, table.to_csv(index=False).encode())
     files.write(folder / "report.md", render.render_markdown(report).encode())
     if html:
-        files.write(folder / "report.html", render.render_page(report, folder).encode())
+        files.write(folder / "report.html", render.render_page(report, folder, list_versions()).encode())
     print(f"\n{render.render_terminal(report)}")
     print(f"\n{folder}/: report.md, runs.csv, means.csv, {', '.join(figures)}{', report.html' if html else ''}")
 
@@ -107,6 +114,17 @@ def _select_metrics(results: SweepResults, wanted: Sequence[str] | None) -> list
             raise UserError(f"--metrics: unknown metric {metric}; known: {', '.join(results.metrics)}")
     default = [ERROR_METRIC, *(metric for metric in results.metrics if metric != ERROR_METRIC)]
     return list(wanted or default[:DEFAULT_METRIC_COUNT])
+
+
+def list_versions() -> dict[str, str]:
+    """Python, the platform and the packages of our own list that can change results, as installed here."""
+    from tools.verification.environment import stage_packages  # imports torch, which takes seconds
+
+    lines = DIRECT_PACKAGES.read_text(encoding="utf-8").splitlines()
+    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9_.-]+(?===)", line))]
+    relevant = stage_packages()
+    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    return versions | {name: importlib.metadata.version(name) for name in names if canonicalize_name(name) in relevant}
 
 
 def _select_published_errors(results: SweepResults) -> Sequence[PublishedErrors]:
@@ -152,24 +170,28 @@ def _collect_pictures(results: SweepResults) -> tuple[list[tuple[str, np.ndarray
         return [], ["No pictures: the runs have different test images."]
     notes = []
     if (count := len(first_runs)) > MAX_PICTURE_ROWS:
-        first_runs = first_runs.iloc[np.linspace(0, count - 1, MAX_PICTURE_ROWS).round().astype(int)]
+        first_runs = first_runs.iloc[evenly_spaced(np.arange(count), MAX_PICTURE_ROWS)]
         notes.append(f"The pictures show {MAX_PICTURE_ROWS} of {count} combinations, evenly spaced.")
-    rows: list[tuple[str, np.ndarray]] = []
+    original: np.ndarray | None = None
+    made: list[tuple[list[Any], np.ndarray]] = []
     for _, first_run in first_runs.iterrows():
         with closing(dvc.api.DVCFileSystem(rev=first_run["commit"])) as cache:
             try:
-                if not rows:
+                if original is None:
                     test = arrays.from_bytes(cache.read_bytes(TEST_FILE), "images")[0]
-                    rows.append(("original", evenly_spaced(test["images"], PICTURE_COLUMNS)))
-                made = arrays.from_bytes(cache.read_bytes("data/reconstructions.safetensors"), "output")[0]
+                    original = evenly_spaced(test["images"], PICTURE_COLUMNS)
+                output = arrays.from_bytes(cache.read_bytes("data/reconstructions.safetensors"), "output")[0]["output"]
             except (OSError, DvcException, ValueError):
                 experiment = first_run["experiment"]
                 notes.append(f"No pictures of {experiment}: its data is not in DVC's cache; dvc fetch may get it.")
                 continue
-        label = plots.format_label(results.group_keys, first_run[results.group_keys])
-        rows.append((label, evenly_spaced(made["output"], PICTURE_COLUMNS)))
-    return (rows if len(rows) > 1 else []), notes
+        made.append(([first_run[key] for key in results.group_keys], evenly_spaced(output, PICTURE_COLUMNS)))
+    if original is None or not made:
+        return [], notes
+    labels = plots.label_groups(results.group_keys, [values for values, _ in made])
+    rows = [(label or "reconstruction", images) for label, (_, images) in zip(labels, made, strict=True)]
+    return [("original", original), *rows], notes
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -7,7 +7,8 @@ continues with what is missing. docs/sweeps.md says how it works and what it lea
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -15,13 +16,14 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools import report
 from tools.sweeps import checks, grid
 from tools.sweeps.grid import Combination
 from tools.sweeps.queue import Queue
 from tools.sweeps.shared_stages import run_shared_stages
 from tools.sweeps.supervision import StopSignal, supervise
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.commands import worker_environment
 
 
@@ -35,25 +37,30 @@ def main() -> None:
             checks.check_workspace(repo)
             combinations = grid.expand(options.parameters, options.name)
             valid = [combination for combination in combinations if not combination.problem]
+            refused = {combination.name: combination.problem for combination in combinations if combination.problem}
+            if valid:
+                _print_reasons("sweep: does not run", refused)
             failed = _run_grid(repo, head, valid, environment, options) if valid else {}
         if len(failed) < len(valid):
             report.write_report(options.name, head, {combination.name for combination in valid})
     except DvcException as error:
         raise UserError(f"dvc: {error}") from None
-    failed |= {combination.name: combination.problem for combination in combinations if combination.problem}
+    failed |= refused
     if failed:
         print()
-        for reason in dict.fromkeys(failed.values()):
-            names = [name for name in failed if failed[name] == reason]
-            print(f"failed: {checks.list_names(names)}: {reason}", flush=True)
+        _print_reasons("failed", failed)
         raise UserError(
             f"{len(failed)} of {len(combinations)} experiments failed, for the reasons above;"
-            " fix them and repeat the command"
+            " correct the cause and repeat the command"
         )
 
 
 def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tools.sweep", description="Run a grid of experiments.")
+    parser = ArgumentParser(
+        prog="python -m tools.sweep",
+        description="Run a grid of experiments.",
+        epilog="example: python -m tools.sweep latent_dim=2,4,8 seed=0,1 --name size",
+    )
     parser.add_argument("parameters", nargs="+", metavar="KEY=VALUES", help="as after dvc exp run -S: seed=0,1,2")
     parser.add_argument("--jobs", type=int, default=1, help="experiments at a time (default 1)")
     parser.add_argument(
@@ -63,6 +70,13 @@ def _parse_options() -> argparse.Namespace:
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1; got {options.jobs}")
     return options
+
+
+def _print_reasons(prefix: str, problems: Mapping[str, str]) -> None:
+    """Print a line for each reason in {name: reason}, with the names of those that it concerns."""
+    for reason in dict.fromkeys(problems.values()):
+        names = [name for name in problems if problems[name] == reason]
+        print(f"{prefix}: {checks.list_names(names)}: {reason}", flush=True)
 
 
 def _run_grid(
@@ -89,14 +103,18 @@ def _run_grid(
     return failed
 
 
-def _lock_checkout(repo: Repo) -> filelock.BaseFileLock:
-    """The lock that only one sweep in a checkout can hold. Raises UserError if another sweep holds it."""
+@contextmanager
+def _lock_checkout(repo: Repo) -> Iterator[None]:
+    """Hold the lock that only one sweep in a checkout can hold. Raises UserError if another sweep holds it."""
     lock = filelock.FileLock(Path(repo.tmp_dir) / "sweep.lock")
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         raise UserError("another sweep is running in this checkout; let it finish or stop it") from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _stop_sweep(queue: Queue, names: Sequence[str]) -> str:
@@ -111,4 +129,4 @@ def _stop_sweep(queue: Queue, names: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

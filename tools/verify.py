@@ -6,22 +6,22 @@ with dvc.lock by hash and every metric by value. Prints a verdict for each stage
 --strict, 0 only for identical. --record writes environment.json instead: what the results were computed with.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tools.verification import environment, verdicts
 from tools.verification.clone import Clone
 from tools.verification.environment import ENVIRONMENT_FILE
 from tools.verification.verdicts import DIFFERENT, EQUIVALENT, StageResult
+from tools.workspace.arguments import ArgumentParser
 
 
 def main() -> None:
     """Print the verdicts and exit with the status that they call for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.verify", description="Does this commit, run anew, give the results committed with it?"
+    parser = ArgumentParser(
+        prog="python -m tools.verify", description="Check that rerunning this commit gives its committed results."
     )
     parser.add_argument("--strict", action="store_true", help="accept only identical bytes")
     parser.add_argument(
@@ -62,10 +62,10 @@ def verify(place: Path) -> tuple[list[StageResult], list[str]]:
     results = verdicts.compare_locks(committed, reproduced, mismatches)
     differing = [out for result in results for out in result.differing_outs]
     pictures = [out for out in differing if clone.differs_only_in_pictures(out)]
-    origins = verdicts.first_differing_stages(results, committed, reproduced)
+    first_differing = verdicts.first_differing_stages(results, committed, reproduced)
     for result in results:
-        if result.name in origins and (outs := clone.nondeterministic_outs(result.name)):
-            result.faults.append(f"other bytes in each run: {', '.join(outs)}")
+        if result.name in first_differing and (outs := clone.nondeterministic_outs(result.name)):
+            result.faults.append(f"not deterministic: two runs gave different bytes for {', '.join(outs)}")
 
     explanations, notes = clone.environment_differences()
     if any(not text.endswith("pictures") for text in explanations):
@@ -92,4 +92,4 @@ def describe(result: StageResult) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

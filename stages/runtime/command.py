@@ -25,14 +25,14 @@ def run_stage(main: Callable[[], None]) -> None:
             f"{command}: must be run without arguments; got {' '.join(arguments)!r:.80}; set parameters in params.yaml,"
             " or by dvc exp run -S KEY=VALUE"
         )
-    run(main)
+    run_main(main)
 
 
-def run(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None]) -> None:
     """Run a main function as a command.
 
     An OSError (full disk, read-only folder, missing file) is a user's matter too: it names its path. So is
-    memory that does not suffice.
+    running out of memory.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -43,7 +43,7 @@ def run(main: Callable[[], None]) -> None:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")
     except MemoryError as error:
-        reason = " ".join(str(error).split()) or "it did not"
-        sys.exit(f"memory: must suffice for data and network; {reason}; make one of them smaller")
+        reason = " ".join(str(error).split()) or "it is exhausted"
+        sys.exit(f"memory: must hold the data and the network; {reason}; use fewer images or a smaller network")
     except KeyboardInterrupt:
         sys.exit("interrupted; run again to go on")

@@ -7,10 +7,16 @@ first. Nothing else in the project changes the process when imported.
 """
 
 import os
+import sys
+import warnings
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.base.section import Numerics, Section, Threads
+
+try:
+    from stages.autoencoder.params.base import loader
+    from stages.autoencoder.params.base.section import Numerics, Section, Threads
+except ModuleNotFoundError as error:  # the first packages that a stage needs
+    sys.exit(f"python: must have the locked packages; {sys.executable} lacks {error.name}; . .venv/bin/activate")
 
 # AVX2 is the widest instruction set that nearly every x86-64 CPU since 2015 has.
 PORTABLE = {
@@ -47,6 +53,8 @@ def pin() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.update(SHORT_SPIN)
     if params.numerics == "portable":
+        if imported := {"numpy", "torch"} & sys.modules.keys():
+            warnings.warn(f"stages.runtime.numerics pins nothing of {imported.pop()}: import it first", stacklevel=2)
         os.environ.update(PORTABLE, **dict.fromkeys(THREAD_VARIABLES, str(params.threads)))
 
 

@@ -1,1 +1,1 @@
-"""Long runs of what may go wrong: hostile files, kills, losses of power, other CPUs. Small ones are in the suite."""
+"""Long tests: hostile input, killed runs, losses of power, emulated CPUs. The suite runs a small version of each."""

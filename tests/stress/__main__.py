@@ -1,45 +1,50 @@
-"""`python -m tests.stress`: the long versions one after the other: fuzz, kills, losses of power, emulation.
+"""`python -m tests.stress`: all stress tests, one after the other: fuzz, kills, losses of power, emulation.
 
-What this machine cannot do is named and left out. Exit status 1 where one of the others failed.
+Tests that this machine cannot run are listed and skipped. The exit status is 1 if any other test fails.
 """
 
-import argparse
 import subprocess
 import sys
 
 from stages.autoencoder.core.errors import UserError
-from stages.runtime.command import run
+from stages.runtime.command import run_main
 from tests.stress import emulation, kills
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.stress", description="All stress tests, one after the other."
+    parser = ArgumentParser(prog="python -m tests.stress", description="Run all stress tests, one after the other.")
+    parser.add_argument("--cases", type=int, default=3000, help="bad inputs of each kind (default: 3000)")
+    parser.add_argument(
+        "--kills", type=int, default=18, help="killed runs; nine cover each signal and victim once (default: 18)"
     )
-    parser.add_argument("--cases", type=int, default=3000, help="bad inputs of each kind")
-    parser.add_argument("--kills", type=int, default=18, help="of dvc repro; nine are one of each signal and victim")
-    parser.add_argument("--power", type=int, default=5, help="losses of power")
+    parser.add_argument("--power", type=int, default=5, help="losses of power (default: 5)")
     options = parser.parse_args()
-    runs = [
-        (f"fuzz --cases {options.cases}", None),
-        (f"kills --trials {options.kills}", None),
-        (f"kills --power --trials {options.power}", kills.find_power_obstacle()),
-        ("emulation", emulation.find_obstacle()),
-    ]
+    for name, value in vars(options).items():
+        if value < 1:
+            raise UserError(f"stress: --{name} must be at least 1; got {value}")
+    obstacles = {  # {test: what keeps this machine from running it}
+        f"fuzz --cases {options.cases}": None,
+        f"kills --trials {options.kills}": None,
+        f"kills --power --trials {options.power}": kills.find_power_obstacle(),
+        "emulation": emulation.find_obstacle(),
+    }
     failed = []
-    for arguments, obstacle in runs:
+    for test, obstacle in obstacles.items():
         if obstacle:
-            print(f"== {arguments}: left out; {obstacle}", flush=True)
+            print(f"== {test}: skipped; {obstacle}", flush=True)
             continue
-        print(f"== {arguments}", flush=True)
-        module, *rest = arguments.split()
-        if subprocess.run([sys.executable, "-m", f"tests.stress.{module}", *rest], cwd=ROOT, check=False).returncode:
-            failed.append(arguments)
+        print(f"== {test}", flush=True)
+        module, *arguments = test.split()
+        command = [sys.executable, "-m", f"tests.stress.{module}", *arguments]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            failed.append(test)
     if failed:
-        raise UserError(f"stress: {len(failed)} of {len(runs)} failed: {'; '.join(failed)}; see above")
-    print(f"== {sum(obstacle is None for _, obstacle in runs)} of {len(runs)} ran, none failed")
+        raise UserError(f"stress: {len(failed)} of {len(obstacles)} tests failed: {'; '.join(failed)}; see above")
+    passed = sum(obstacle is None for obstacle in obstacles.values())
+    print(f"== {passed} of {len(obstacles)} tests passed, {len(obstacles) - passed} skipped")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

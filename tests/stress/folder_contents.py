@@ -1,13 +1,13 @@
-"""What stands in a folder after a run, to be compared with another run byte by byte."""
+"""The files in a folder after a run, and how they differ from those of another run, byte for byte."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 def read_files(folder: Path, without: Sequence[str] = ()) -> dict[str, bytes]:
-    """The content of every file below a folder by its name there.
+    """{name: content} of every file below a folder; names are relative to the folder.
 
-    without: beginnings of names, such as ".git/", that are left out.
+    without: files whose names begin with one of these, such as ".git/", are left out.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -15,5 +15,5 @@ def read_files(folder: Path, without: Sequence[str] = ()) -> dict[str, bytes]:
 
 
 def list_differences(expected: Mapping[str, bytes], actual: Mapping[str, bytes]) -> list[str]:
-    """The names of files that are absent from one side or differ."""
+    """The names of files that differ, or that only one side has."""
     return sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))

@@ -1,14 +1,13 @@
-"""`python -m tests.stress.fuzz params --cases 10000`: the pipeline is given bad input; no kind named: all of them.
+"""`python -m tests.stress.fuzz [KIND ...] --cases 10000`: give the pipeline bad input.
 
-Kinds: params (params.yaml), idx (MNIST's files), model (the model file), arrays (the other safetensors files).
-hypothesis makes the cases. Most are a good file with one thing wrong, so that a case gets past the first check;
-the others are what such files are not: nothing, noise, other formats, programs.
-A case passes if the stage's own code takes it, or refuses it by one line (UserError) and leaves the earlier output
-as it was; within 5 s of the CPU and 1 GiB, and without running code from the input.
-Results: docs/reliability.md. A few cases of each kind are in the suite.
+Kinds: params (params.yaml), idx (the files of MNIST), model (the model file), arrays (the other safetensors files).
+The library hypothesis generates the cases. Most are a good file with one fault, so that they pass the first check;
+the others are empty files, noise, other formats and programs.
+A case passes if the stage's own code takes it, or refuses it in one line (UserError) and leaves earlier outputs
+unchanged. It may use 5 s of CPU time and 1 GiB of memory, and no code from the input may run.
+Results: docs/reliability.md. The suite tries a few cases of each kind.
 """
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -51,7 +50,8 @@ from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.sources.torchvision_datasets import datasets as torchvision
 from stages.autoencoder.training import checkpoint
 from stages.autoencoder.training.loop import Training
-from stages.runtime.command import run
+from stages.runtime.command import run_main
+from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
 
@@ -59,51 +59,52 @@ MAX_CASE_SECONDS = 5
 MAX_PROCESS_BYTES = 2**30
 CASES_PER_PROCESS = 1000
 EARLIER_OUTPUT = b"what an earlier run wrote"
-PLANTED = Path("pwned")  # made by whatever runs the code that a case brings
+PLANTED = Path("pwned")  # the code in the input makes this file if anything runs it
 
 
 class Target(NamedTuple):
-    """What bad input of one kind is given to."""
+    """The code that receives bad input of one kind."""
 
     cases: SearchStrategy[Any]
     accept: Callable[[Any], None]  # raises UserError for a case that it refuses
-    outputs: Sequence[str]  # files that a refused case must leave as they were
+    outputs: Sequence[str]  # files that a refused case must leave unchanged
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.stress.fuzz", description="Bad input is taken or refused in one line."
+    parser = ArgumentParser(
+        prog="python -m tests.stress.fuzz",
+        description="Give the pipeline bad input, which it must take or refuse in one line.",
     )
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(TARGETS)}; none: all of them")
-    parser.add_argument("--cases", type=int, default=10_000, help="of each kind, a process for each 1,000")
-    parser.add_argument("--seed", type=int, default=0, help="of the first process; the others count on")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--cases", type=int, default=10_000, help="of each kind, 1,000 in a process (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first process; each process adds 1 (default: 0)")
     options = parser.parse_args()
     if options.cases < 1:
         raise UserError(f"fuzz: --cases must be at least 1; got {options.cases}")
     if unknown := [kind for kind in options.kinds if kind not in TARGETS]:
-        raise UserError(f"fuzz: a kind is one of {', '.join(TARGETS)}; got {unknown[0]}")
+        raise UserError(f"fuzz: a kind must be one of {', '.join(TARGETS)}; got {unknown[0]}")
     counts = split_count(options.cases)
     batches = [(kind, n, options.seed + i) for kind in options.kinds or TARGETS for i, n in enumerate(counts)]
     if len(batches) == 1:
         fuzz(*batches[0])
         return
     failed = []
-    for kind, count, number in batches:
-        command = ["tests.stress.fuzz", kind, "--cases", str(count), "--seed", str(number)]
+    for kind, count, random_seed in batches:
+        command = ["tests.stress.fuzz", kind, "--cases", str(count), "--seed", str(random_seed)]
         if subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode:
-            failed.append(f"{kind} --seed {number}")
+            failed.append(f"{kind} --seed {random_seed}")
     if failed:
-        raise UserError(f"fuzz: every case must be taken or refused in one line; not so in {', '.join(failed)}")
+        raise UserError(f"fuzz: every case must be taken or refused in one line; not so for {', '.join(failed)}")
 
 
 def split_count(cases: int) -> list[int]:
-    """The number of cases of each process: hypothesis remembers cases, so that memory grows with their number."""
+    """The number of cases for each process; hypothesis remembers its cases, so one process would use more and more."""
     full, rest = divmod(cases, CASES_PER_PROCESS)
     return [CASES_PER_PROCESS] * full + [rest] * bool(rest)
 
 
-def fuzz(kind: str, count: int, number: int) -> None:
-    """Try so many cases of a kind, drawn by a seed. Raises AssertionError where one breaks a promise."""
+def fuzz(kind: str, count: int, random_seed: int) -> None:
+    """Try `count` random cases of a kind. Raises AssertionError if one breaks a promise."""
     logging.disable(logging.INFO)
     outcomes: Counter[str] = Counter()
     slowest = 0.0
@@ -112,7 +113,7 @@ def fuzz(kind: str, count: int, number: int) -> None:
         target = make_target(kind)
         initial_memory, start = peak_memory(), time.perf_counter()
 
-        @seed(number)
+        @seed(random_seed)
         @settings(
             max_examples=count, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
@@ -128,27 +129,27 @@ def fuzz(kind: str, count: int, number: int) -> None:
         try_each()
         os.chdir("/")
     print(
-        f"{kind}, seed {number}: {outcomes.total():,} cases, {outcomes['refused']:,} refused in one line,"
+        f"{kind}, seed {random_seed}: {outcomes.total():,} cases, {outcomes['refused']:,} refused in one line,"
         f" {outcomes['taken']:,} taken; slowest {slowest:.2f} s, memory {initial_memory / 2**20:.0f} MiB at first,"
         f" {peak_memory() / 2**20:.0f} MiB at most; {time.perf_counter() - start:.0f} s in all"
     )
 
 
 def make_target(kind: str) -> Target:
-    """The target of a kind, with the files that it needs in the current folder, which is empty."""
+    """The target of a kind. Writes the files that it needs to the current folder, which must be empty."""
     Path("data").mkdir()
     return TARGETS[kind]()
 
 
 def try_case(target: Target, case: object) -> str | None:
-    """Give one case to its target. Returns the line that refuses it, None if it is taken.
+    """Give one case to its target. Returns the line that refuses it, or None if it is taken.
 
-    Raises AssertionError where the case breaks a promise.
+    Raises AssertionError if the case breaks a promise.
     """
     for name in target.outputs:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(EARLIER_OUTPUT)
-    start = time.process_time()  # not the clock: other processes may take turns
+    start = time.process_time()  # CPU time: other processes may run meanwhile
     message = None
     try:
         target.accept(case)
@@ -163,7 +164,7 @@ def try_case(target: Target, case: object) -> str | None:
 
 
 def check_message(error: UserError) -> str:
-    """What the error says. Raises AssertionError where that is not one line of readable length."""
+    """The error's message. Raises AssertionError unless it is one printable line of fewer than 1,000 characters."""
     message = str(error)
     assert message.isprintable(), f"not one printable line: {message[:200]!r}"
     assert len(message) < 1000, f"a line of {len(message)} characters: {message[:200]}"
@@ -171,7 +172,7 @@ def check_message(error: UserError) -> str:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held so far, in bytes."""
+    """The peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -180,8 +181,8 @@ def peak_memory() -> int:
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PARAMS_LINES = PARAMS.splitlines()
 LINES_WITH_KEY = [number for number, line in enumerate(PARAMS_LINES) if re.match(r" *\w+:", line)]
-PICKLE = b"cposix\nsystem\n(S'touch pwned'\ntR."  # Python's own format, which runs this command when it is read
-ODD_VALUES = [  # as they stand behind the colon of a key
+PICKLE = b"cposix\nsystem\n(S'touch pwned'\ntR."  # Python's own format, which runs this command when it is loaded
+ODD_VALUES = [  # written behind the colon of a key
     *("", "~", "null", "yes", "true", "0", "-1", "-0.0", "1e-400", "1e999", ".nan", "-.inf", "0o17", "1_000", "1.0"),
     *("18446744073709551616", "65536", "65537", "4294967295", "1e308", "5e-324", "1" * 5000, "0x" + "f" * 5000),
     *("'", '"', '""', "'" + "x" * 3000 + "'", "|", ">", "'\\0'", '"\\ud800"', '"\\0"', "%", "@", "`", "- 1", "? a"),
@@ -195,7 +196,7 @@ ODD_VALUES = [  # as they stand behind the colon of a key
     *("cuda:3", "cuda:999", "/dev/zero", "../../x", "$(touch pwned)", "; touch pwned", "`touch pwned`"),
     *("file:///dev/zero", "http://[x", "overcomplete", "variational", "bce", "digits", "umap"),
 ]
-# "billion laughs": 9 ** 30 leaves for whoever follows every alias
+# "billion laughs": 9 ** 30 leaves if every alias is followed
 ALIAS_BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
 ALIAS_BOMB += "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 31))
 ODD_PARAMS_FILES = [
@@ -216,7 +217,7 @@ def make_params_target() -> Target:
 
 
 def check_params(case: bytes | int) -> None:
-    """Run the stage check on a params.yaml: its bytes, or its size if it is that large a file of zeros."""
+    """Run the stage check on a params.yaml: its content, or the size of a file of zeros."""
     path = Path("params.yaml")
     if isinstance(case, int):
         path.write_bytes(b"")
@@ -228,7 +229,7 @@ def check_params(case: bytes | int) -> None:
 
 @st.composite
 def params_files(draw: st.DrawFn) -> bytes | int:
-    """A file's bytes, or its size if it is that large a file of zeros."""
+    """The content of a file, or the size of a file of zeros."""
     fault = draw(st.sampled_from(["value"] * 5 + ["line", "bytes", "file", "text", "size"]))
     if fault == "size":
         return draw(st.sampled_from([65_535, 65_536, 65_537, 10**6, 10**8, 10**12]))
@@ -252,7 +253,7 @@ def params_files(draw: st.DrawFn) -> bytes | int:
 
 @st.composite
 def odd_lines(draw: st.DrawFn, line: str) -> str:
-    """What may stand in the place of a line of params.yaml."""
+    """Replacements for a line of params.yaml."""
     other = draw(st.sampled_from(PARAMS_LINES))
     match draw(st.sampled_from(["drop", "double", "other", "indent", "tab", "key", "swap"])):
         case "drop":
@@ -271,7 +272,7 @@ def odd_lines(draw: st.DrawFn, line: str) -> str:
 
 
 def damaged_copies(content: bytes) -> SearchStrategy[bytes]:
-    """The content cut, lengthened, with bits flipped, bytes replaced or a piece repeated."""
+    """The content cut, lengthened, or with bits flipped, bytes replaced or a piece repeated."""
     place = st.integers(0, max(len(content) - 1, 0))
 
     def flip_bits(places: list[tuple[int, int]]) -> bytes:
@@ -314,7 +315,7 @@ def make_idx_target() -> Target:
 def download_mnist(on_disk: dict[str, bytes], case: dict[str, bytes]) -> None:
     """Run the stage download with these four files as the published MNIST.
 
-    on_disk: what the last case left in the folder of downloads; brought up to date.
+    on_disk: {name: content} of the folder of downloads, which the last case wrote; is updated.
     """
     folder = Path("data/downloads/mnist")
     folder.mkdir(parents=True, exist_ok=True)
@@ -323,15 +324,15 @@ def download_mnist(on_disk: dict[str, bytes], case: dict[str, bytes]) -> None:
             (folder / name).write_bytes(content)
             on_disk[name] = content
     sums = [(name, hashlib.md5(case[name], usedforsecurity=False).hexdigest()) for name in MNIST_FILES]
-    published, torchvision.MNIST.resources = torchvision.MNIST.resources, sums
+    published_files, torchvision.MNIST.resources = torchvision.MNIST.resources, sums
     try:
         download.main()
     finally:
-        torchvision.MNIST.resources = published
+        torchvision.MNIST.resources = published_files
 
 
 def idx_bytes(type_code: int, sizes: tuple[int, ...], body: bytes) -> bytes:
-    """An IDX file, not packed."""
+    """An IDX file, not compressed."""
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes) + body
 
 
@@ -341,7 +342,7 @@ GOOD_LABELS = idx_bytes(8, (IMAGE_COUNT,), bytes(range(IMAGE_COUNT)))
 
 @st.composite
 def mnist_downloads(draw: st.DrawFn) -> dict[str, bytes]:
-    """The four files by name, one of them or two odd."""
+    """The four files by name, one or two of them with a fault."""
     files = {name: gzip.compress(good_idx_file(name), mtime=0) for name in MNIST_FILES}
     for name in draw(st.lists(st.sampled_from(MNIST_FILES), min_size=1, max_size=2)):
         files[name] = draw(odd_idx_files(name))
@@ -349,13 +350,13 @@ def mnist_downloads(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 def good_idx_file(name: str) -> bytes:
-    """The file of that name without a fault, not packed."""
+    """The file of that name without a fault, not compressed."""
     return GOOD_IMAGES if "images" in name else GOOD_LABELS
 
 
 @st.composite
 def odd_idx_files(draw: st.DrawFn, name: str) -> bytes:
-    """What may stand in the place of the file of that name."""
+    """Replacements for the file of that name."""
     good = good_idx_file(name)
     packed = gzip.compress(good, mtime=0)
     match draw(st.sampled_from(IDX_FAULTS)):
@@ -418,12 +419,12 @@ FOREIGN_FILES += [struct.pack("<Q", length) + b"[" * length for length in (2, 50
 
 
 def make_model_target() -> Target:
-    """The model file, loaded and used on two images."""
+    """The model file, which is loaded and applied to two images."""
     return Target(safetensors_files(make_model_files()), use_model, [])
 
 
 def make_model_files() -> list[bytes]:
-    """Good model files of every bottleneck, with and without convolutions."""
+    """Model files without a fault: every bottleneck, with and without convolutions."""
     contents = []
     for bottleneck, channels in (("linear", ()), ("gaussian", (3,)), ("top_k", ()), ("relu", (2, 2))):
         torch.manual_seed(0)
@@ -446,7 +447,7 @@ def use_model(case: bytes) -> None:
 
 
 def make_arrays_target() -> Target:
-    """A file in the place of data/raw (to the stage split), of a file of the split, and of an unfinished training."""
+    """One file as data/raw (for the stage split), as a file of the split, and as the state of a training."""
     write_arrays_params()
     contents = make_array_files()
     outputs = [f"data/split/{name}.safetensors" for name in ("train", "valid", "test")]
@@ -454,26 +455,26 @@ def make_arrays_target() -> Target:
 
 
 def write_arrays_params() -> None:
-    """The params.yaml of a training of a moment."""
+    """Write the params.yaml of a training that takes a moment."""
     changes = {"train.conv.channels": [2], "train.epochs": 1}
     write_params(Path("params.yaml"), changes, source=ROOT / "params.yaml")
 
 
 def make_array_files() -> list[bytes]:
-    """Good files of images: data/raw, a file of the split, and the state of a training on them."""
+    """Array files without a fault: data/raw, a file of the split, and the state of a training on its images."""
     rng = np.random.default_rng(0)
-    held = {"images": rng.integers(0, 256, (60, 1, 8, 8), np.uint8), "labels": np.arange(60) % 3}
+    images_and_labels = {"images": rng.integers(0, 256, (60, 1, 8, 8), np.uint8), "labels": np.arange(60) % 3}
     about = {"dataset": "digits", "class_names": ["a", "b", "c"], "published_test": 0, "normal_classes": []}
-    arrays.save(Path("raw"), held, about)
-    arrays.save(Path("split"), held | {"index": np.arange(60)}, about)
+    arrays.save(Path("raw"), images_and_labels, about)
+    arrays.save(Path("split"), images_and_labels | {"index": np.arange(60)}, about)
     training = prepare_training()
     list(training.epochs())
-    checkpoint.save(Path("state"), "mark", training, held["images"][:1])
+    checkpoint.save(Path("state"), "fingerprint", training, images_and_labels["images"][:1])
     return [Path(name).read_bytes() for name in ("raw", "split", "state")]
 
 
 def prepare_training() -> Training:
-    """An untrained model and 20 images, as params.yaml in the current folder says."""
+    """A training on 20 images that has not begun, with the params.yaml in the current folder."""
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
     return train.prepare(load(TrainParams), images, images)
 
@@ -481,12 +482,12 @@ def prepare_training() -> Training:
 def read_arrays(good_state: bytes, case: bytes) -> None:
     """Use a file as the state of a training, as a file of the split, and as data/raw.
 
-    A state is never refused: it is used if it is whole, and ignored otherwise.
+    A damaged state is ignored, never refused.
     """
     for path in (split.RAW, Path("split"), Path("state")):
         path.write_bytes(case)
     training = prepare_training()
-    previews = checkpoint.load(Path("state"), "mark", training)
+    previews = checkpoint.load(Path("state"), "fingerprint", training)
     assert (previews is None) == (not training.history), "a damaged state was used in part"
     if previews is not None:
         expected = tensors_from_bytes(good_state)
@@ -501,7 +502,7 @@ def read_arrays(good_state: bytes, case: bytes) -> None:
 
 @st.composite
 def safetensors_files(draw: st.DrawFn, good_files: list[bytes]) -> bytes:
-    """One of the good files, damaged or with something else in it; sometimes another format."""
+    """One of the good files with a fault; sometimes a file of another format."""
     good = draw(st.sampled_from(good_files))
     faults = ["bytes", "bytes", "header", "header", "description", "description", "array", "length", "format"]
     match draw(st.sampled_from(faults)):
@@ -519,21 +520,21 @@ def safetensors_files(draw: st.DrawFn, good_files: list[bytes]) -> bytes:
 
 
 def take_apart(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """The header of a safetensors file, the description in it, and the bytes behind it."""
+    """The parts of a safetensors file: its header, the description inside it, and the bytes after it."""
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     return header, json.loads(header["__metadata__"]["json"]), content[8 + length :]
 
 
 def put_together(header: dict[str, Any], body: bytes) -> bytes:
-    """A safetensors file with this header."""
+    """The safetensors file with this header and the bytes after it."""
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + body
 
 
 @st.composite
 def odd_headers(draw: st.DrawFn, good: bytes) -> bytes:
-    """Another number type, shape, place or name of one array; one array less or more; other metadata."""
+    """The file with a fault in its header: in one array's entry, in the number of arrays, or in the metadata."""
     header, _, body = take_apart(good)
     name = draw(st.sampled_from(sorted(header.keys() - {"__metadata__"})))
     entry, large = header[name], st.integers(0, 2**63)
@@ -558,7 +559,7 @@ def odd_headers(draw: st.DrawFn, good: bytes) -> bytes:
 
 @st.composite
 def odd_descriptions(draw: st.DrawFn, good: bytes) -> bytes:
-    """Another value of one key of the description, down to two levels; or another description."""
+    """The file with another value of one key of its description, at most two levels down; or another description."""
     header, about, body = take_apart(good)
     place = about
     for _ in range(draw(st.integers(0, 2))):
@@ -578,16 +579,26 @@ def odd_descriptions(draw: st.DrawFn, good: bytes) -> bytes:
 
 @st.composite
 def odd_arrays(draw: st.DrawFn, good: bytes) -> bytes:
-    """A whole file again, with another array in the place of one."""
+    """The file with one array replaced, otherwise whole."""
     _, about, _ = take_apart(good)
-    held = arrays_from_bytes(good)
-    name = draw(st.sampled_from(sorted(held)))
-    kinds = [str(held[name].dtype), "uint8", "int8", "int64", "float16", "float32", "float64", "bool", "complex64"]
-    shape = draw(st.just(held[name].shape) | st.lists(st.integers(0, 5), max_size=5).map(tuple))
+    named_arrays = arrays_from_bytes(good)
+    name = draw(st.sampled_from(sorted(named_arrays)))
+    kinds = [
+        str(named_arrays[name].dtype),
+        "uint8",
+        "int8",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+        "bool",
+        "complex64",
+    ]
+    shape = draw(st.just(named_arrays[name].shape) | st.lists(st.integers(0, 5), max_size=5).map(tuple))
     fill = draw(st.sampled_from([0, 1, -1, 255, np.nan, np.inf, 3e38]))
     with np.errstate(all="ignore"):
-        held[name] = np.full(shape, fill).astype(draw(st.sampled_from(kinds)))
-    return arrays_to_bytes(held, {"json": json.dumps(about)})
+        named_arrays[name] = np.full(shape, fill).astype(draw(st.sampled_from(kinds)))
+    return arrays_to_bytes(named_arrays, {"json": json.dumps(about)})
 
 
 TARGETS = {
@@ -598,4 +609,4 @@ TARGETS = {
 }
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -26,13 +26,9 @@ def check_git() -> str:
         head = git("rev-parse", "--verify", "--quiet", "HEAD").strip()
     except UserError:
         raise UserError("no git commit here that experiments could start from; git add and git commit first") from None
-    for key in ("name", "email"):
-        if all(os.environ.get(f"GIT_{role}_{key.upper()}") for role in ("AUTHOR", "COMMITTER")):
-            continue
-        try:
-            git("config", f"user.{key}")
-        except UserError:
-            raise UserError(f"git does not know your {key}; git config --global user.{key} ...") from None
+    if missing := [key for key in ("name", "email") if not _has_git_identity(key)]:
+        commands = ", ".join(f"git config --global user.{key} ..." for key in missing)
+        raise UserError(f"git does not know your {' and '.join(missing)}; {commands}")
     return head
 
 
@@ -81,6 +77,16 @@ def list_names(names: Sequence[str]) -> str:
     """`a, b, c and 4 more`."""
     more = len(names) - MAX_LISTED_NAMES
     return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _has_git_identity(key: str) -> bool:
+    """Whether git knows the user's name or email (`key`) without having to guess it."""
+    if all(os.environ.get(f"GIT_{role}_{key.upper()}") for role in ("AUTHOR", "COMMITTER")):
+        return True
+    try:
+        return bool(git("config", f"user.{key}").strip())
+    except UserError:
+        return False
 
 
 def _describe_changes(paths: Sequence[str]) -> str:

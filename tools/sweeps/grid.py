@@ -20,8 +20,8 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.everything import Params
 
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*")  # valid in git references and in paths
 MAX_NAME_LENGTH = 150  # characters; git stores a name as a file with a suffix of its own, and 255 is the limit
@@ -69,6 +69,9 @@ def _parse_key(argument: str) -> str:
     try:
         override = to_hydra_overrides([argument])[0]
     except HydraException as error:
+        if re.fullmatch(r"[\w.]+", argument):
+            example = "latent_dim=2,4" if argument == "latent_dim" else f"{argument}=VALUE,VALUE, as in latent_dim=2,4"
+            raise UserError(f"{argument} has no value; write {example}") from None
         raise UserError(f"{argument} is not key=value,value... as in dvc exp run -S; {_first_line(error)}") from None
     if override.type is not OverrideType.CHANGE or ":" in override.key_or_group:
         raise UserError(f"{argument} must be key=value,value... with a key of params.yaml")

@@ -5,8 +5,7 @@ The page holds its figures and loads nothing from a network.
 
 import base64
 import html
-import importlib.metadata
-import platform
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +16,18 @@ import numpy as np
 import pandas as pd
 
 from tools.sweeps.published_errors import PublishedErrors
-from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, Choice, SweepResults, compute_means
+from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, SEED, Choice, SweepResults, compute_means
 from tools.workspace.commands import git
-from tools.workspace.copies import ROOT
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
-DIRECT_PACKAGES = ROOT / "requirements/direct.in"
 TITLES = {
     "error.png": "Test error against the swept parameter",
     "losses.png": "Validation loss of every run by epoch",
     "pictures.png": "Test images, and each model's reconstructions of them",
 }
-MAX_METRIC_COLUMNS = 7  # of a table on the page: more are split into several tables, so that none is cut
+# Columns of metrics in a table on the page: more are split into several tables, so that none is cut at 1000 pixels
+MAX_RUN_COLUMNS, MAX_MEAN_COLUMNS = 7, 4
+MAX_DECIMALS = 6  # of a standard deviation
 MAX_LISTED_VALUES = 8  # of a swept parameter
 
 
@@ -43,7 +42,7 @@ class Report:
     metrics: list[str]
     choice: Choice | None
     tolerance: float
-    published: Sequence[PublishedErrors]
+    published_errors: Sequence[PublishedErrors]
     figures: list[str]
     notes: list[str]
 
@@ -59,7 +58,7 @@ def render_markdown(report: Report) -> str:
         f"![Test error against {results.axis}](error.png)",
         *render_tables(report),
         *(f"![{TITLES[file]}]({file})" for file in report.figures[1:]),
-        *(f"Published: {system.label}: {system.source}." for system in report.published),
+        *(f"Published: {system.label}: {system.source}." for system in report.published_errors),
         *report.notes,
     ]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
@@ -71,8 +70,8 @@ def render_terminal(report: Report) -> str:
     return "\n\n".join(filter(None, [*render_tables(report), choice, *report.notes]))
 
 
-def render_page(report: Report, folder: Path) -> str:
-    """The report as one HTML page; `folder` holds the figures."""
+def render_page(report: Report, folder: Path, versions: Mapping[str, str]) -> str:
+    """The report as one HTML page; `folder` holds the figures, `versions` what the results depend on."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -91,13 +90,13 @@ def render_page(report: Report, folder: Path) -> str:
         choice=_markdown_to_html(describe_choice(report)),
         means=means.to_dict("records") if means["n"].max() > 1 else [],
         runs=results.table.to_dict("records"),
-        mean_blocks=split_columns(report.metrics),
-        run_blocks=split_columns(results.metrics),
+        mean_blocks=split_columns(report.metrics, MAX_MEAN_COLUMNS),
+        run_blocks=split_columns(results.metrics, MAX_RUN_COLUMNS),
         format_number=format_number,
         format_mean=format_mean,
         figures=[(file, TITLES[file], _inline_image(folder / file)) for file in report.figures],
         constants=list_constants(results),
-        versions=list_versions(),
+        versions=versions,
     )
 
 
@@ -111,14 +110,21 @@ def describe_sweep(results: SweepResults) -> str:
 
 
 def describe_choice(report: Report) -> str:
-    """Which latent_dim is sufficient and how to apply it, as Markdown; empty if only one was run."""
+    """Which latent_dim is sufficient and how to apply it, or why none is named, as Markdown; empty if one was run."""
     if report.choice is None:
-        return ""
+        varied = report.results.varied_keys
+        others = [key for key in varied if key not in (LATENT_DIM, SEED)]
+        return f"No choice: the runs also differ in {', '.join(others)}." if others and LATENT_DIM in varied else ""
     chosen, best = report.choice.chosen, report.choice.best
+    if chosen is not best:
+        comparison = f"; best: {format_number(best[ERROR_METRIC])} at {best[LATENT_DIM]}, n = {best['n']})"
+    elif best[LATENT_DIM] < report.choice.largest:
+        comparison = "), the best"
+    else:
+        comparison = "), the largest tried; larger ones may be better"
     return (
         f"Smallest {LATENT_DIM} whose mean {ERROR_METRIC} is within {100 * report.tolerance:.3g} % of the best: "
-        f"**{chosen[LATENT_DIM]}** ({format_number(chosen[ERROR_METRIC])}, n = {chosen['n']}; "
-        f"best: {format_number(best[ERROR_METRIC])} at {best[LATENT_DIM]}, n = {best['n']}). "
+        f"**{chosen[LATENT_DIM]}** ({format_number(chosen[ERROR_METRIC])}, n = {chosen['n']}{comparison}. "
         f"To apply it: `dvc exp apply {report.choice.experiment}`"
     )
 
@@ -159,32 +165,24 @@ def format_number(value: object) -> str:
 
 
 def format_mean(mean: float, sd: float) -> str:
-    """`mean ± standard deviation`."""
-    return f"{format_number(mean)} ± {'-' if np.isnan(sd) else f'{sd:.2g}'}"
+    """`mean ± standard deviation`, both with the decimals that give the deviation two significant digits."""
+    if np.isnan(sd):
+        return f"{format_number(mean)} ± -"
+    decimals = 1 - math.floor(math.log10(sd)) if sd > 0 else MAX_DECIMALS + 1
+    if decimals > MAX_DECIMALS:
+        return f"{format_number(mean)} ± {sd:.2g}"
+    return f"{mean:.{max(decimals, 0)}f} ± {sd:.{max(decimals, 0)}f}"
 
 
-def split_columns(columns: Sequence[str]) -> list[list[str]]:
-    """The columns in as few blocks of at most MAX_METRIC_COLUMNS as possible, about equally long."""
-    count = -(-len(columns) // MAX_METRIC_COLUMNS)
+def split_columns(columns: Sequence[str], maximum: int) -> list[list[str]]:
+    """The columns in as few blocks of at most `maximum` as possible, about equally long."""
+    count = -(-len(columns) // maximum)
     return [list(block) for block in np.array_split(np.array(columns, dtype=object), count)] if count else []
 
 
 def list_constants(results: SweepResults) -> Mapping[str, object]:
     """The parameters that are the same in all runs."""
     return {key: results.table[key].iloc[0] for key in results.params if key not in results.varied_keys}
-
-
-def list_versions() -> dict[str, str]:
-    """Python, the platform and the packages that the project uses directly, as installed here."""
-    lines = DIRECT_PACKAGES.read_text(encoding="utf-8").splitlines()
-    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9_.-]+(?===)", line))]
-    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def _list_values(column: pd.Series) -> str:

@@ -69,11 +69,13 @@ class Choice:
     """The smallest latent_dim within a tolerance of the best.
 
     best, chosen: rows of the table of means. experiment: the run of `chosen` with the least validation error.
+    largest: the largest latent_dim that was run.
     """
 
     best: Mapping[str, Any]
     chosen: Mapping[str, Any]
     experiment: str
+    largest: int
 
 
 def is_numeric(column: pd.Series) -> bool:
@@ -100,7 +102,9 @@ def collect_results(
     members = {revision for commit, revision in experiments if commit == baseline}
     if not members:
         source = f"sweep {name}" if name else "this commit"
-        raise UserError(f"{source} has no finished experiment; python -m tools.sweep runs some")
+        others = [sweep for sweep in _list_sweeps() if sweep != name] if name else []
+        known = f"; sweeps that have some: {', '.join(others)}" if others else ""
+        raise UserError(f"{source} has no finished experiment{known}; python -m tools.sweep runs some")
     with Repo() as repo:
         states = [state.dumpd() for state in repo.experiments.show(revs=[baseline], hide_workspace=True)]
     results = build_results(name, baseline, states, members)
@@ -116,15 +120,25 @@ def _list_experiments(name: str | None) -> Iterable[tuple[str, str, str]]:
     tools.sweep writes `sweep NAME: ...` into the commit; other experiments belong to a sweep if their names begin
     with NAME-.
     """
+    for baseline, revision, label, sweep in _read_references():
+        if name is None or sweep == name or (sweep is None and f"{label}-".startswith(f"{name}-")):
+            yield baseline, revision, label
+
+
+def _list_sweeps() -> list[str]:
+    """The names of the sweeps that have experiments in git."""
+    return sorted({sweep for *_, sweep in _read_references() if sweep})
+
+
+def _read_references() -> Iterable[tuple[str, str, str, str | None]]:
+    """(baseline commit, own commit, name, sweep if any) of each experiment in git, the newest first."""
     fields = "%(refname)%00%(objectname)%00%(subject)"
     for line in git("for-each-ref", "--sort=-committerdate", f"--format={fields}", "refs/exps").splitlines():
         reference, revision, subject = line.split("\0")
         parts = reference.split("/")  # refs/exps/ab/cdef.../name; the queue's own references are shorter
-        if len(parts) != 5:
-            continue
-        sweep = subject.removeprefix("sweep ").partition(":")[0] if subject.startswith("sweep ") else None
-        if name is None or sweep == name or (sweep is None and f"{parts[4]}-".startswith(f"{name}-")):
-            yield parts[2] + parts[3], revision, parts[4]
+        if len(parts) == 5:
+            sweep = subject.removeprefix("sweep ").partition(":")[0] if subject.startswith("sweep ") else None
+            yield parts[2] + parts[3], revision, parts[4], sweep
 
 
 def build_results(
@@ -200,18 +214,17 @@ def compute_means(results: SweepResults) -> pd.DataFrame:
 
 
 def choose_latent_dim(results: SweepResults, tolerance: float) -> Choice | None:
-    """The smallest latent_dim whose mean error is at most (1 + tolerance) times the best; None if only one was run.
+    """The smallest latent_dim whose mean error is at most (1 + tolerance) times the best.
 
-    If several rows have that latent_dim, the one with the least error; among its seeds, the run with the least
-    validation error.
+    None if only one was run, and if the runs differ in anything but latent_dim and the seed. Among the seeds, the run
+    with the least validation error is named.
     """
-    if LATENT_DIM not in results.varied_keys:
+    if LATENT_DIM not in results.varied_keys or results.group_keys != [LATENT_DIM]:
         return None
     means = compute_means(results).to_dict("records")
     best = min(means, key=lambda row: row[ERROR_METRIC])
     sufficient = [row for row in means if row[ERROR_METRIC] <= best[ERROR_METRIC] * (1 + tolerance)]
-    chosen = min(sufficient, key=lambda row: (row[LATENT_DIM], row[ERROR_METRIC]))
-    keys = results.group_keys
-    runs = results.table[(results.table[keys] == [chosen[key] for key in keys]).all(axis=1)]
+    chosen = min(sufficient, key=lambda row: row[LATENT_DIM])
+    runs = results.table[results.table[LATENT_DIM] == chosen[LATENT_DIM]]
     run = runs.loc[runs[SELECTION_METRIC].idxmin()] if SELECTION_METRIC in results.metrics else runs.iloc[0]
-    return Choice(best, chosen, run["experiment"])
+    return Choice(best, chosen, run["experiment"], max(row[LATENT_DIM] for row in means))

@@ -25,14 +25,16 @@ class StopSignal:
         self.received = threading.Event()
 
     def __enter__(self) -> "StopSignal":
-        self._handlers = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {
+            number: signal.signal(number, self._set_received) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _record(self, _number: int, _frame: FrameType | None) -> None:
+    def _set_received(self, _number: int, _frame: FrameType | None) -> None:
         self.received.set()
 
     def check(self, seconds: float = 0) -> None:

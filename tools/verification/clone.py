@@ -15,6 +15,7 @@ from stages.autoencoder.params.base.loader import read_yaml
 from tools.verification import environment
 from tools.verification.environment import ENVIRONMENT_FILE, LOCK_FILE
 from tools.workspace.commands import git, run, worker_environment
+from tools.workspace.pipeline_file import stage_names
 
 PIPELINE_FILE = Path("dvc.yaml")
 DOWNLOADS = Path("data/downloads")  # published files, which the stage `download` checks by their MD5
@@ -43,10 +44,6 @@ class Clone:
         self._variables = {**worker_environment(), **empty, "DVC_SITE_CACHE_DIR": str(place / "site")}
         print(f"verify: commit {commit[:7]}, in a clone without cache", flush=True)
 
-    def stage_names(self) -> list[str]:
-        """The stages in the order of dvc.yaml."""
-        return list(self._pipeline())
-
     def lock(self) -> dict[str, Any]:
         """The stages in the clone's dvc.lock as it is now."""
         return read_yaml(self.folder / LOCK_FILE).get("stages") or {}
@@ -54,7 +51,7 @@ class Clone:
     def lock_mismatches(self) -> dict[str, list[str]]:
         """{stage: where the commit disagrees with its dvc.lock}: code, params, commands, and outs that git has."""
         status = json.loads(self._dvc("status", "--json"))
-        mismatches: dict[str, list[str]] = {name: [] for name in self.stage_names()}
+        mismatches: dict[str, list[str]] = {name: [] for name in stage_names(self.folder)}
         for name, changes in status.items():
             for change in changes:
                 if isinstance(change, str):  # "changed command"

@@ -1,1 +1,1 @@
-"""What every tool needs of a checkout: running commands, editing params.yaml, copying the working tree."""
+"""What every tool needs of a checkout: commands and their arguments, params.yaml, dvc.yaml, copies of the tree."""

@@ -17,7 +17,7 @@ from safetensors import numpy as numpy_files
 from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 
-MAX_DESCRIPTION = 2**20  # characters; the stages write hundreds
+MAX_DESCRIPTION = 2**24  # characters; a training state has 75 for each epoch, other files have hundreds
 
 
 def save(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -38,13 +38,16 @@ def to_bytes(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
 
 
 def from_bytes(content: bytes, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """NumPy arrays and description out of a file's content, as `load` gives them. Raises ValueError where damaged."""
+    """NumPy arrays and description out of a file's content, as `load` gives them.
+
+    Raises ValueError if the content is damaged, or holds no array of that name.
+    """
     try:
         arrays = numpy_files.load(content)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return {name: arrays[name] for name in names or sorted(arrays)}, _description(header.get("__metadata__"))
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return {name: arrays[name] for name in names or sorted(arrays)}, _description(header.get("__metadata__"))
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"must be a whole safetensors file with {', '.join(names) or 'arrays'}; {error!r}") from None
 
 
 def load(
@@ -53,7 +56,7 @@ def load(
     """The arrays called `names` (all of them if none is named) and the description in a file.
 
     framework: numpy, or pt for torch tensors on `device`. Memory follows the size of the file: safetensors
-    refuses a header that claims more. Raises UserError where the file is absent, damaged, or holds no array of
+    refuses a header that claims more. Raises UserError if the file is absent or damaged, or holds no array of
     that name.
     """
     try:
@@ -80,5 +83,5 @@ def _description(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("its description is nested too deeply") from None
     if not isinstance(about, dict):
-        raise ValueError("its description is no JSON object")
+        raise ValueError("its description is not a JSON object")
     return about

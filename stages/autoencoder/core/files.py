@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from stages.autoencoder.core.errors import UserError
+
 
 def write(path: Path, content: bytes) -> None:
     """Write `content` to `path` whole or not at all: to a temporary name beside it, flushed to disk, then renamed.
@@ -30,7 +32,9 @@ def write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:  # its own message names neither the path nor the size
-        raise OSError(error.errno, f"{error.strerror}; {len(content):,} bytes are to be written", str(path)) from None
+        raise OSError(
+            error.errno, f"{error.strerror}; {len(content):,} bytes could not be written", str(path)
+        ) from None
     finally:
         with suppress(OSError):  # a read-only disk complains even about a file that does not exist
             temporary.unlink()
@@ -42,9 +46,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file's content, as 64 hexadecimal digits. Raises FileNotFoundError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file's content, as 64 hexadecimal digits. Raises UserError if there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run dvc repro, which makes it") from None
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -53,6 +53,6 @@ def check_present(device: str) -> None:
     present = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(number or 0) >= present:
         raise UserError(
-            f"params.yaml: device must be present on this machine; got {device}, but there"
-            f" {'is no' if not present else f'are only {present}'} {kind} device; set device: auto or cpu"
+            f"params.yaml: device must be present on this machine; got {device}, but the number of {kind} devices is"
+            f" {present}; set device: auto or cpu"
         )

@@ -42,7 +42,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> tuple[Autoenco
     if about.get("format") != FORMAT:
         raise UserError(f"{path}: model format must be {FORMAT}; got {about.get('format')!r:.60}; train it again")
     try:
-        described = json.dumps({key: about.get(key) for key in ("spec", "corruption")})
+        described = json.dumps({key: about[key] for key in ("spec", "corruption") if key in about})
         spec = TypeAdapter(Description).validate_json(described, strict=True).spec
         model = build_without_weights(spec)
         _check_weights(weights, model.state_dict(), spec)

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.autoencoder.params.apply import ApplyParams
 from stages.autoencoder.params.base.section import Section
+from stages.autoencoder.params.model_use import ModelUseParams
 
 
 class Embed(Section):
@@ -24,7 +24,7 @@ class Embed(Section):
         return self
 
 
-class EmbedParams(ApplyParams):
+class EmbedParams(ModelUseParams):
     """What the stage embed reads."""
 
     embed: Embed

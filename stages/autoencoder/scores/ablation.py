@@ -10,8 +10,8 @@ from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.objectives import gaussian_kl_by_dimension
 from stages.autoencoder.scores.code_usage import is_active
 
-MAX_DIMENSIONS = 64  # are ablated, those that vary most: each costs a pass of the decoder
-TEST_IMAGES = 500  # are decoded for each, evenly spaced
+MAX_DIMENSIONS = 64  # dimensions to ablate, those that vary most: each costs a pass of the decoder
+TEST_IMAGES = 500  # test images decoded for each dimension, evenly spaced
 
 
 def ablation_table(

@@ -16,7 +16,7 @@ from stages.autoencoder.scores.thread_limits import limit_threads
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
 
 MAX_CODES = 10_000  # in a map: t-SNE takes half a minute for these, and a minute more for each further 10,000
-MIN_CODES = 5  # fewer say nothing
+MIN_CODES = 5  # with fewer, a map means nothing
 PERPLEXITY = 30.0  # of t-SNE; a third of the codes if they are fewer than 90
 NEIGHBOURS = 5  # of trustworthiness
 WORKING_MEMORY = 64  # MiB of distances held at a time

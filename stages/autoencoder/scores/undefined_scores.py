@@ -8,7 +8,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-class UndefinedScore(Exception):  # noqa: N818 - nobody's mistake
+class UndefinedScore(Exception):  # noqa: N818 - not an error
     """The data do not define this score. The message says why."""
 
 

@@ -80,13 +80,13 @@ def _load_torchvision(name: str, folder: Path, mirror: str | None) -> Dataset:
     packed = [fetch(file, folder, mirror) for file in files]  # all fetched before any is unpacked
     # "4 - four" of MNIST and QMNIST is "4" here, as in mnist5k, so that their classes compare by name
     class_names = tuple(label.split(" - ")[0] for label in source.classes)
-    parts = []
+    published_parts = []
     for i in (0, 2):  # training, test
         places = [str(folder / file.name) for file in files[i : i + 2]]
         images = idx_files.read(packed[i], places[0], "uint8", DATASETS[name].shape[1:])
         labels = _read_labels(packed[i + 1], places[1], len(images), len(class_names))
-        parts.append((images, labels))
-    (train_images, train_labels), (test_images, test_labels) = parts
+        published_parts.append((images, labels))
+    (train_images, train_labels), (test_images, test_labels) = published_parts
     images = np.concatenate([train_images, test_images])[:, np.newaxis]  # (N, H, W) -> (N, 1, H, W)
     return Dataset(images, np.concatenate([train_labels, test_labels]), class_names, len(test_images))
 

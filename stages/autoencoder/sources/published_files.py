@@ -83,14 +83,14 @@ def _find_fault(data: bytes, md5: str) -> str | None:
 def _join(mirror: str, name: str) -> str:
     """The address of a file on the user's mirror. Raises UserError for an address that can't be one."""
     try:
-        parts = urlsplit(mirror)
-        host = parts.hostname or ""
+        address = urlsplit(mirror)
+        host = address.hostname or ""
     except ValueError as error:
         raise UserError(f"params.yaml: download.mirror must be a valid address; got {mirror!r}; {error}") from None
-    if parts.scheme in ("http", "https"):
+    if address.scheme in ("http", "https"):
         usable = bool(host)
-    elif parts.scheme == "file":
-        usable = host in ("", "localhost") and parts.path.startswith("/")
+    elif address.scheme == "file":
+        usable = host in ("", "localhost") and address.path.startswith("/")
     else:
         usable = "://" not in mirror
     if not usable:

@@ -7,6 +7,7 @@ validators of the view, so they are checked wherever the keys are.
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,8 @@ def load(view: type[View], path: Path = PARAMS, *, whole_file: bool = False) -> 
     """
     values = read_yaml(path)
     if not whole_file:
-        values = {key: values[key] for key in view.model_fields if key in values}
+        misspelt = _find_misspelt(view, values)
+        values = {key: value for key, value in values.items() if key in view.model_fields or key in misspelt}
     return validate(view, values, path)
 
 
@@ -43,9 +45,19 @@ def validate(view: type[View], values: dict[str, Any], path: Path) -> View:
     try:
         return view.model_validate(values)
     except ValidationError as error:
-        first, *others = sorted(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+        unknown = ("extra_forbidden", "invalid_key")
+        first, *others = sorted(error.errors(), key=lambda mistake: mistake["type"] not in unknown)
+        if first["type"] in unknown:  # a misspelt key also makes the right one missing: that is no second mistake
+            others = [mistake for mistake in others if not _is_misspelt_as(mistake, first)]
         more = f" (and {len(others)} more)" if others else ""
         raise UserError(f"{path}: {_describe_mistake(first, view.model_json_schema())}{more}") from None
+
+
+def _find_misspelt(view: type[BaseModel], values: Mapping[Any, Any]) -> set[str]:
+    """The keys in `values` that look like a key of `view` that is missing: their mistake is named, not its effect."""
+    others = [key for key in values if isinstance(key, str) and key not in view.model_fields]
+    missing = [key for key in view.model_fields if key not in values]
+    return {other for key in missing for other in difflib.get_close_matches(key, others, n=1, cutoff=0.8)}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -87,6 +99,16 @@ def _describe_mistake(error: Any, schema: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])  # a rule's message names its key itself
     return f"{name} must be {_rule(_subschema(schema, location))}; got {_display(error['input'])}"
+
+
+def _is_misspelt_as(missing: Any, unknown: Any) -> bool:
+    """Whether a missing key may be what an unknown key of the same section was meant to be."""
+    if missing["type"] != "missing" or missing["loc"][:-1] != unknown["loc"][:-1]:
+        return False
+    old_name = ".".join(map(str, unknown["loc"]))
+    right_name = ".".join(map(str, missing["loc"]))
+    similar = difflib.get_close_matches(str(unknown["loc"][-1]), [str(missing["loc"][-1])], n=1)
+    return RENAMED_KEYS.get(old_name) == right_name or bool(similar)
 
 
 def _suggest_key(location: tuple[int | str, ...], name: str, schema: dict[str, Any]) -> str:

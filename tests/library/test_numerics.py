@@ -57,3 +57,22 @@ def test_memory_that_a_step_frees_serves_the_next():
     Fewer than one step's in all ten, not none: where a block finds its place cut up, malloc asks for another.
     """
     assert int(subprocess.check_output([sys.executable, "-c", FAULTS], cwd=ROOT)) < 17_578
+
+
+def test_pins_that_come_too_late_warn():
+    code = "import numpy, stages.runtime.numerics"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "stages.runtime.numerics pins nothing of numpy: import it first" in done.stderr
+    code = "import stages.runtime.numerics, numpy"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_a_python_without_the_packages_is_told_in_one_line(tmp_path):
+    """`-S` leaves out site-packages, as a Python outside the environment would."""
+    command = [sys.executable, "-S", "-m", "stages.check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"python: must have the locked packages; {sys.executable} lacks pydantic; . .venv/bin/activate\n"
+    )

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -122,6 +123,18 @@ def test_missing_and_damaged_arrays_are_refused_by_name(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"a.safetensors: must be a whole safetensors file with arrays; "):
         arrays.load(path)
+
+
+def test_bytes_are_read_as_the_file_is_and_refused_with_one_kind_of_error(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arrays.save(path, {"a": np.arange(3), "b": np.ones(2)}, {"x": 1})
+    content = path.read_bytes()
+    held, about = arrays.from_bytes(content, "a")
+    assert (list(held), held["a"].tolist(), about) == (["a"], [0, 1, 2], {"x": 1})
+    arrays.save(tmp_path / "bf16", {"a": torch.ones(2, dtype=torch.bfloat16)})  # a type that NumPy lacks
+    for damaged, name in ((content[:-1], "a"), (content, "c"), (b"", "a"), ((tmp_path / "bf16").read_bytes(), "a")):
+        with pytest.raises(ValueError, match=f"must be a whole safetensors file with {name}; "):
+            arrays.from_bytes(damaged, name)
 
 
 def test_metrics_refuse_nan(tmp_path):

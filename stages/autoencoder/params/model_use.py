@@ -3,7 +3,7 @@
 from stages.autoencoder.params.base.section import Device, Numerics, Section, Threads
 
 
-class ApplyParams(Section):
+class ModelUseParams(Section):
     """What reconstruct and embed read."""
 
     device: Device

@@ -1,9 +1,11 @@
 """Training: what it reaches, what it keeps, how it goes on after an interruption, how it ends."""
 
+import importlib.machinery
 import json
 import math
 import re
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +253,25 @@ def test_a_model_file_that_is_none_is_refused_in_one_line(copy, damage):
     with pytest.raises(UserError) as refused:
         model_file.load(path)
     assert str(refused.value).startswith("data/model.safetensors: ")
+
+
+def test_the_fingerprint_covers_the_stage_that_runs_as_main(tmp_path, monkeypatch):
+    """`python -m stages.train` is the module `__main__`; a change of it must not resume an older state."""
+    script = types.ModuleType("__main__")
+    script.__spec__ = importlib.machinery.ModuleSpec("stages.train", None)
+    script.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    marks = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        (tmp_path / "train.py").write_text(text)
+        marks.append(train_stage.checkpoint.compute_fingerprint("{}", []))
+    assert marks[0] != marks[1]
+    assert marks[0] == marks[2]
+
+
+def test_a_model_file_must_say_what_it_was_trained_to_undo(copy):
+    held, about = arrays.load(train_stage.MODEL, framework="pt")
+    del about["corruption"]
+    arrays.save(train_stage.MODEL, held, about)
+    with pytest.raises(UserError, match=r"must be a model of this project; corruption: Field required"):
+        model_file.load(train_stage.MODEL)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import worlds
 from sklearn.decomposition import PCA
 
 from stages import embed
@@ -19,6 +18,7 @@ from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.embed import Embed, EmbedParams
 from stages.autoencoder.scores import ablation, code_usage, maps
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
+from tests.support import stage_folders
 
 TEST, EMBEDDINGS = Path("data/split/test.safetensors"), Path("data/embeddings.safetensors")
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def test_umap_without_its_package_is_refused(monkeypatch):
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
 def test_the_stage_says_that_umap_is_absent_before_it_computes(workspace):
-    worlds.make(workspace({"embed": {"map": "umap"}}))
+    stage_folders.make(workspace({"embed": {"map": "umap"}}))
     with pytest.raises(UserError, match="umap-learn"):
         embed.main()
     assert not EMBEDDINGS.exists()
@@ -103,8 +103,8 @@ def test_the_stage_says_that_umap_is_absent_before_it_computes(workspace):
 
 @pytest.mark.parametrize(("chosen", "present"), [("tsne", {"pca", "tsne"}), ("none", {"pca"})])
 def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
-    made = worlds.make(workspace({"embed": {"map": chosen}}))
-    worlds.run("embed")
+    made = stage_folders.make(workspace({"embed": {"map": chosen}}))
+    stage_folders.run("embed")
     found, about = arrays.load(EMBEDDINGS)
     assert set(found) == {"train", "test", "mapped"} | present
     assert set(about["trust"]) == present
@@ -120,10 +120,10 @@ def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
 
 
 def test_large_parts_are_mapped_and_drawn_in_part_evenly_spread(workspace, monkeypatch):
-    worlds.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
     monkeypatch.setattr(maps, "MAX_CODES", 20)
     monkeypatch.setattr(embed, "MAX_POINTS", 5)
-    worlds.run("embed")
+    stage_folders.run("embed")
     found, _ = arrays.load(EMBEDDINGS)
     assert found["mapped"].tolist() == np.linspace(0, 39, 20).round().astype(int).tolist()
     assert len(found["test"]) == 40
@@ -134,14 +134,16 @@ def test_large_parts_are_mapped_and_drawn_in_part_evenly_spread(workspace, monke
 
 
 def test_silencing_a_dimension_costs_what_the_decoder_makes_of_it(workspace):
-    made = worlds.make(workspace(), latent_dim=3)
+    made = stage_folders.make(workspace(), latent_dim=3)
     with torch.no_grad():  # a decoder whose output is sigmoid(W z), written out below
-        made.decoder = torch.nn.Sequential(torch.nn.Linear(3, 64, bias=False), torch.nn.Unflatten(1, worlds.SHAPE))
+        made.decoder = torch.nn.Sequential(
+            torch.nn.Linear(3, 64, bias=False), torch.nn.Unflatten(1, stage_folders.SHAPE)
+        )
         weights = made.decoder[0].weight.copy_(torch.randn(64, 3)).numpy()
         weights[:, 1] = 0  # the second dimension says nothing
     rng = np.random.default_rng(0)
     codes = (rng.normal(size=(30, 3)) * [1, 5, 2]).astype(np.float32)
-    mean, target = np.array([0.5, 0.0, -1.0]), rng.integers(0, 256, (30, *worlds.SHAPE), np.uint8)
+    mean, target = np.array([0.5, 0.0, -1.0]), rng.integers(0, 256, (30, *stage_folders.SHAPE), np.uint8)
     found = ablation.ablation_table(made, mean, target, codes, CPU).set_index("dimension")
 
     def mse(z):
@@ -160,15 +162,15 @@ def test_silencing_a_dimension_costs_what_the_decoder_makes_of_it(workspace):
 
 def test_of_many_dimensions_those_that_vary_most_are_measured(workspace, monkeypatch):
     monkeypatch.setattr(ablation, "MAX_DIMENSIONS", 4)
-    made = worlds.make(workspace(), latent_dim=10)
+    made = stage_folders.make(workspace(), latent_dim=10)
     codes = (np.random.default_rng(0).normal(size=(50, 10)) * np.arange(10)).astype(np.float32)
-    images = np.zeros((50, *worlds.SHAPE), np.uint8)
+    images = np.zeros((50, *stage_folders.SHAPE), np.uint8)
     found = ablation.ablation_table(made, codes.mean(0), images, codes, CPU)
     assert sorted(found["dimension"]) == [6, 7, 8, 9]
 
 
 def test_kl_of_each_dimension_is_that_of_torch_distributions(workspace):
-    made = worlds.make(workspace(), bottleneck="gaussian")
+    made = stage_folders.make(workspace(), bottleneck="gaussian")
     images = arrays.load(TEST)[0]["images"]
     with torch.no_grad():
         code = made.code(torch.from_numpy(images) / 255)
@@ -180,12 +182,12 @@ def test_kl_of_each_dimension_is_that_of_torch_distributions(workspace):
 
 
 def test_a_collapsed_dimension_of_a_gaussian_code_is_not_active(workspace):
-    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
     with torch.no_grad():
         made.encoder[-1].weight[1] = 0  # the mean of the second dimension is the same for all images
         made.encoder[-1].weight[[0, 2]] *= 5
     model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
-    worlds.run("embed")
+    stage_folders.run("embed")
     found = {int(row["dimension"]): row for row in rows("plots/dimensions.csv")}
     assert [found[d]["active"] for d in range(3)] == ["1", "0", "1"]
     assert code_usage.active_units(arrays.load(EMBEDDINGS)[0]["test"]) == 2

@@ -9,8 +9,9 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from stages.autoencoder.core.errors import UserError
-from tools.__main__ import find_commands
 from tools.workspace import commands, copies, params_file
+from tools.workspace.arguments import ArgumentParser
+from tools.workspace.command_list import find_commands
 
 PARAMS = """\
 # all parameters
@@ -133,20 +134,21 @@ def test_a_copy_has_the_working_trees_files_and_not_the_ignored_ones(tmp_path):
     assert commands.git("status", "--porcelain", cwd=source) == ""
 
 
-def list_tools(*arguments):
-    command = [sys.executable, "-m", "tools", *arguments]
+def list_commands(package, *arguments):
+    command = [sys.executable, "-m", package, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_each_command_is_listed_in_a_line_with_what_it_does():
-    ended = list_tools()
+@pytest.mark.parametrize("package", ["tools", "dev", "benchmarks"])
+def test_each_command_is_listed_in_a_line_with_what_it_does(package):
+    ended = list_commands(package)
     assert (ended.returncode, ended.stderr) == (0, "")
-    runnable = [path for path in (ROOT / "tools").glob("*.py") if "\nif __name__ ==" in path.read_text()]
+    runnable = [path for path in (ROOT / package).glob("*.py") if "\nif __name__ ==" in path.read_text()]
     names = sorted(path.stem for path in runnable if path.stem != "__main__")
     lines = ended.stdout.splitlines()
-    assert [line.split()[2] for line in lines] == [f"tools.{name}" for name in names]
+    assert [line.split()[2] for line in lines] == [f"{package}.{name}" for name in names]
     assert all(len(line.split()) > 5 and len(line) <= 120 for line in lines), lines
-    assert list_tools("--help").stdout == ended.stdout
+    assert list_commands(package, "--help").stdout == ended.stdout
 
 
 def test_a_new_command_is_listed_and_a_module_that_cannot_be_run_is_not(tmp_path):
@@ -158,7 +160,58 @@ def test_a_new_command_is_listed_and_a_module_that_cannot_be_run_is_not(tmp_path
 
 
 def test_tools_refuses_arguments_in_one_line():
-    ended = list_tools("sweeep")
+    ended = list_commands("tools", "sweeep")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("tools: takes no arguments; got sweeep; run python -m tools.NAME: ")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: value"),
+        (["x"], "argument value: invalid int value: 'x'"),
+        (["1", "--nosuch"], "unrecognized arguments: --nosuch"),
+        (["1", "--kind", "c"], r"argument --kind: invalid choice: 'c' \(choose from '?a'?, '?b'?\)"),
+    ],
+)
+def test_an_unusable_command_line_is_one_line_with_the_next_step(arguments, message, capsys):
+    parser = ArgumentParser(prog="python -m tools.new", epilog="example: python -m tools.new 1")
+    parser.add_argument("value", type=int)
+    parser.add_argument("--kind", choices=["a", "b"])
+    with pytest.raises(UserError, match=rf"^python -m tools.new: {message}; example: .* 1; see --help$"):
+        parser.parse_args(arguments)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_sub_commands_unusable_command_line_is_one_line_too():
+    parser = ArgumentParser(prog="python -m tools.new")
+    parser.add_subparsers(required=True).add_parser("sub").add_argument("--count", type=int)
+    with pytest.raises(UserError, match=r"^python -m tools.new sub: argument --count: .*; see --help$"):
+        parser.parse_args(["sub", "--count", "x"])
+
+
+def test_every_command_uses_the_parser_with_one_line_errors():
+    paths = [
+        path for folder in ("tools", "dev", "benchmarks", "tests/stress") for path in (ROOT / folder).rglob("*.py")
+    ]
+    users = [path.relative_to(ROOT).as_posix() for path in paths if "argparse.ArgumentParser" in path.read_text()]
+    assert users == ["tools/workspace/arguments.py"]
+
+
+def test_installation_and_its_imports_need_the_standard_library_only():
+    ended = subprocess.run(  # -S: without site-packages
+        [sys.executable, "-S", "-m", "dev.install", "nosuch"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("python -m dev.install: argument lock: invalid choice: 'nosuch'")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_sweep_without_arguments_gives_an_example():
+    ended = list_commands("tools.sweep")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "python -m tools.sweep: the following arguments are required: KEY=VALUES;"
+        " example: python -m tools.sweep latent_dim=2,4,8 seed=0,1 --name size; see --help\n"
+    )

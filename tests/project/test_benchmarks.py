@@ -1,5 +1,7 @@
-"""Speed: what counts as the limit, and what no stage spends time on. Times themselves: docs/performance.md."""
+"""Benchmarks: the limit, the ratios, the programs beside ours; and costs that no stage may have."""
 
+import json
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -18,7 +20,7 @@ from stages.autoencoder.scores import reconstruction
 
 @pytest.mark.parametrize("widths", [(512,), (100, 50)])
 def test_operations_of_a_step_equal_a_count_by_hand(widths):
-    """Each product three times, forward, for the input, for the weights; nobody asks for the images' gradient."""
+    """Three products a layer: forward, gradient of the input, gradient of the weights; images need no gradient."""
     model = Autoencoder(Spec((1, 28, 28), 16, (), widths, "linear"))
     sizes = (784, *widths, 16, *reversed(widths), 784)
     products = [2 * a * b for a, b in pairwise(sizes)]
@@ -65,6 +67,12 @@ def test_scores_in_batches_equal_scores_of_the_whole(monkeypatch):
     assert np.array_equal(reconstruction.score_in_batches(reconstruction.mse_per_image, output, clean), whole)
 
 
+def test_child_process_gets_its_arguments_and_folder(tmp_path):
+    call = "json.dump([sys.argv[1:], str(contenders.Path.cwd())], sys.stdout)"  # contenders imports json and Path
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert json.loads(training.run_in_child(call, "a", folder=tmp_path)) == [["a"], str(tmp_path)]
+
+
 def make_trial(turn: int, program: str, epochs: float, seconds: float, error: float = 0.1) -> dict:
     """A row of run_trials, 100 images an epoch; 9 GFLOP/s at best, 0.1 GFLOP an image."""
     row = {"turn": turn, "network": "small", "program": program, "precision": "fp32", "epochs": epochs}
@@ -78,11 +86,14 @@ def summarise(trials: list[dict]) -> pd.DataFrame:
 
 def test_ratio_is_our_speed_over_that_of_the_row():
     rows = [("ours", 1, 1.0), ("textbook", 1, 2.0), ("ours", 0.5, 0.25)]
-    trials = [make_trial(turn, *row, seconds * slow) for turn, slow in enumerate((1, 2, 9)) for *row, seconds in rows]
+    trials = [
+        make_trial(turn, *row, seconds * slowdown) for turn, slowdown in enumerate((1, 2, 9)) for *row, seconds in rows
+    ]
     table = summarise(trials).set_index(["program", "epochs"])
     assert table["speed"].to_dict() == {("ours", 1): 50, ("textbook", 1): 25, ("ours", 0.5): 100}
     assert table["ratio"].to_dict() == {("ours", 1): 1, ("textbook", 1): 2, ("ours", 0.5): 0.5}
-    assert table.loc[("ours", 1), ["limit", "share"]].tolist() == [90, 50 / 90]  # 9 GFLOP/s over 0.1 GFLOP an image
+    assert table.loc[("ours", 1), "machine_limit"] == 90  # 9 GFLOP/s over 0.1 GFLOP an image
+    assert table.loc[("ours", 1), "share"] == 50 / 90
 
 
 @pytest.mark.parametrize(("error", "ratio"), [(0.2, 6), (0.1, 3), (0.05, 1.5), (0.04, None)])
@@ -90,8 +101,8 @@ def test_time_to_equal_error_takes_the_fewest_of_our_epochs_that_reach_it(error,
     """Ours has 0.2, 0.1, 0.05 after 1, 2, 4 epochs of a second each; pythae needs six seconds for its error."""
     ours = [("ours", epochs, epochs, mse) for epochs, mse in ((4, 0.05), (2, 0.1), (1, 0.2))]
     trials = [
-        make_trial(turn, name, epochs, seconds * slow, mse)
-        for turn, slow in enumerate((1, 2, 9))
+        make_trial(turn, name, epochs, seconds * slowdown, mse)
+        for turn, slowdown in enumerate((1, 2, 9))
         for name, epochs, seconds, mse in (*ours, ("pythae", 4, 6, error))
     ]
     time_to_equal_error = summarise(trials).set_index("program").loc["pythae", "time_to_equal_error"]
@@ -99,8 +110,12 @@ def test_time_to_equal_error_takes_the_fewest_of_our_epochs_that_reach_it(error,
 
 
 def test_ratio_compares_trials_of_the_same_turn():
-    seconds = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
-    trials = [make_trial(turn, name, 1, taken) for name, times in seconds.items() for turn, taken in enumerate(times)]
+    program_times = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
+    trials = [
+        make_trial(turn, name, 1, seconds)
+        for name, times in program_times.items()
+        for turn, seconds in enumerate(times)
+    ]
     assert summarise(trials).set_index("program")["ratio"].to_dict() == {"ours": 1, "textbook": 2}
 
 
@@ -110,7 +125,7 @@ def test_our_programs_alone_make_a_table():
 
 @pytest.mark.parametrize("command", [["benchmarks.training"], ["benchmarks.pipeline", "stages"]])
 def test_zero_repeats_are_refused(command):
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", *command, "--repeat", "0"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (ended.returncode, ended.stderr) == (1, f"{command[0]}: --repeat must be at least 1; got 0\n")
+    assert (completed.returncode, completed.stderr) == (1, f"{command[0]}: --repeat must be at least 1; got 0\n")

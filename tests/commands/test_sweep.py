@@ -181,7 +181,8 @@ def test_a_rule_between_keys_is_checked_too():
         (["latentdim=3"], "unknown key latentdim; did you mean latent_dim?"),
         (["train.rate=0.01,0.03"], "params.yaml: unknown key train.rate; it is now train.learning_rate"),
         (["train.clip=1", "seed=0,1"], "params.yaml: unknown key train.clip; it is now train.max_grad_norm"),
-        (["latent_dim"], "latent_dim is not key=value"),
+        (["latent_dim"], "latent_dim has no value; write latent_dim=2,4"),
+        (["train.loss", "seed=1"], "train.loss has no value; write train.loss=VALUE,VALUE, as in latent_dim=2,4"),
         (["latent_dim=2,"], "latent_dim=2, is not key=value"),
         (["+new=1"], "with a key of params.yaml"),
         (["~seed"], "with a key of params.yaml"),
@@ -274,6 +275,19 @@ def test_a_missing_git_identity_is_named(
     assert read_refusal(toy) == "git does not know your email; git config --global user.email ..."
 
 
+def test_a_missing_name_and_email_are_named_at_once(
+    toy: Path, read_refusal: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+):
+    run("git", "config", "--remove-section", "user", cwd=toy)
+    for name, value in {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    for variable in (f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")):
+        monkeypatch.delenv(variable, raising=False)
+    assert read_refusal(toy) == (
+        "git does not know your name and email; git config --global user.name ..., git config --global user.email ..."
+    )
+
+
 def test_a_missing_commit_is_named(tmp_path: Path, read_refusal: Callable[[Path], str]):
     run("git", "init", "-q", cwd=tmp_path)
     assert read_refusal(tmp_path).startswith("no git commit here")
@@ -295,9 +309,11 @@ def test_a_failed_experiment_runs_once_more_then_is_reported(toy: Path):
     command = sweep_command("latent_dim=5,7,0", "--jobs", "2", "--name", "s")
     done = run(*command, cwd=toy, check=False, TOY=marks)
     assert done.returncode == 1
-    assert done.stderr == "2 of 3 experiments failed, for the reasons above; fix them and repeat the command\n"
+    assert done.stderr == "2 of 3 experiments failed, for the reasons above; correct the cause and repeat the command\n"
     assert "failed: s-latent_dim-7: seven is unlucky\n" in done.stdout
     assert "failed: s-latent_dim-0: params.yaml: latent_dim must be an integer" in done.stdout
+    refusal = done.stdout.index("sweep: does not run: s-latent_dim-0: params.yaml: latent_dim must be an integer")
+    assert refusal < done.stdout.index("sweep: dvc repro")  # before anything runs
     assert errors(toy, "s") == {"s-latent_dim-5": 1 / 3 / 5}
     assert ran(toy) == [shared_once(), "train 5 0", "train 5 0", "train 7 0", "train 7 0"]
     assert run("git", "status", "--porcelain", cwd=toy).stdout == "A  dvc.lock\n"  # of the shared stage

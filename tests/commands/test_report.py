@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -140,6 +140,16 @@ def test_one_latent_dim_alone_is_no_choice():
     assert choose_latent_dim(grid({4: [0.1, 0.2]}), 0.05) is None
 
 
+def test_runs_that_differ_in_more_than_latent_dim_and_seed_are_no_choice():
+    first = {"latent_dim": 2, "seed": 0, "train": {"epochs": 3, "loss": "mse"}}
+    second = {"latent_dim": 4, "seed": 1, "train": {"epochs": 9, "loss": "bce"}}
+    results = results_of(*(experiment(n, params, {"mse": 0.2}) for n, params in enumerate((first, second))))
+    assert choose_latent_dim(results, 0.05) is None
+    report = Report(results, ["mse"], None, 0.05, (), ["error.png"], [])
+    assert render.describe_choice(report) == "No choice: the runs also differ in train.epochs, train.loss."
+    assert render.describe_choice(report_on(grid({4: [0.1, 0.2]}))) == ""
+
+
 def report_on(results: SweepResults) -> Report:
     choice = choose_latent_dim(results, 0.05)
     return Report(results, ["mse", "psnr"], choice, 0.05, (), ["error.png"], ["A note & more."])
@@ -149,6 +159,33 @@ def test_the_choice_names_its_command():
     text = render.describe_choice(report_on(grid({2: [0.2], 4: [0.1], 8: [0.098]})))
     assert "within 5 % of the best: **4** (0.1, n = 1; best: 0.098 at 8, n = 1)" in text
     assert text.endswith("`dvc exp apply s-1`")
+
+
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        ({2: [0.2], 4: [0.1]}, ": **4** (0.1, n = 1), the largest tried; larger ones may be better. To apply it: "),
+        ({2: [0.2], 4: [0.1], 8: [0.3]}, ": **4** (0.1, n = 1), the best. To apply it: "),
+    ],
+)
+def test_the_choice_says_the_same_value_once(errors: dict[int, list[float]], text: str):
+    assert text in render.describe_choice(report_on(grid(errors)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "text"),
+    [
+        (0.0412995, 0.000571, "0.04130 ± 0.00057"),
+        (14.3271, 0.0912, "14.327 ± 0.091"),
+        (1234.5, 56.7, "1234 ± 57"),
+        (12345.0, 678.0, "12345 ± 678"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (0.5, 1e-9, "0.5 ± 1e-09"),
+        (0.123456789, float("nan"), "0.12346 ± -"),
+    ],
+)
+def test_a_mean_has_the_decimals_of_its_standard_deviation(mean: float, sd: float, text: str):
+    assert render.format_mean(mean, sd) == text
 
 
 def test_a_sweep_is_described_by_what_varies():
@@ -161,10 +198,10 @@ def test_a_sweep_is_described_by_what_varies():
 
 def test_wide_tables_are_split_without_losing_a_column():
     columns = [f"metric{number}" for number in range(23)]
-    blocks = render.split_columns(columns)
+    blocks = render.split_columns(columns, 7)
     assert [column for block in blocks for column in block] == columns
     assert [len(block) for block in blocks] == [6, 6, 6, 5]
-    assert render.split_columns(columns[:7]) == [columns[:7]]
+    assert render.split_columns(columns[:7], 7) == [columns[:7]]
 
 
 def test_published_errors_are_marked_for_the_whole_of_mnist_only():
@@ -174,6 +211,46 @@ def test_published_errors_are_marked_for_the_whole_of_mnist_only():
 
     assert select("mnist", []) == MNIST
     assert select("mnist", [3]) == select("mnist5k", []) == ()
+
+
+def test_labels_leave_out_what_all_groups_share():
+    keys = ["latent_dim", "train.loss", "seed"]
+    assert plots.label_groups(keys, [(2, "mse", 0), (4, "mse", 0)]) == ["latent_dim 2", "latent_dim 4"]
+    assert plots.label_groups(keys, [(2, "mse", 0), (2, "bce", 1)]) == ["loss mse, seed 0", "loss bce, seed 1"]
+    assert plots.label_groups(keys, [(2, "mse", 0)]) == [""]
+
+
+def read_title(monkeypatch: pytest.MonkeyPatch, path: Path, results: SweepResults) -> str:
+    """The line above the error plot."""
+    titles: list[str] = []
+    set_title = Axes.set_title
+    with monkeypatch.context() as patch:
+        patch.setattr(Axes, "set_title", lambda a, text, **rest: (titles.append(text), set_title(a, text, **rest)))
+        plots.save_error_plot(path, results)
+    return titles[0]
+
+
+def test_the_error_plot_explains_the_marks_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def title(spread: float) -> str:
+        results = grid({2: [0.05, 0.05 + spread], 30: [0.005, 0.005 + spread]})
+        return read_title(monkeypatch, tmp_path / "error.png", results)
+
+    assert title(0.004) == "mean of 2 seeds; band: one standard deviation; small dots: runs"
+    assert title(0.00001) == "mean of 2 seeds; spread over seeds is smaller than the markers"
+    assert read_title(monkeypatch, tmp_path / "error.png", grid({2: [0.5], 4: [0.3]})) == "one run each"
+    assert read_title(monkeypatch, tmp_path / "error.png", grid({2: [0.5, 0.6]})) == (
+        "mean of 2 seeds; bar: one standard deviation; small dots: runs"
+    )
+
+
+def test_pca_at_one_dimension_is_a_marker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    axes = []
+    draw = plots._draw_references
+    monkeypatch.setattr(plots, "_draw_references", lambda a, *rest: (axes.append(a), draw(a, *rest)))
+    pca = pd.DataFrame({"dimension": [1, 2, 4], "mse": [0.07, 0.06, 0.02]})
+    plots.save_error_plot(tmp_path / "error.png", grid({4: [0.01]}), pca)
+    line = next(line for line in axes[0].get_lines() if line.get_label() == "PCA")
+    assert (line.get_marker(), line.get_linestyle(), line.get_xydata().tolist()) == ("x", "None", [[4, 0.02]])
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -238,7 +315,7 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(render, "git", lambda *_: "c0ffee, 2024-01-01: <b>a commit</b>")
     Image.new("RGB", (4, 4)).save(tmp_path / "error.png")
     results = grid({2: [0.2, 0.3], 4: [0.1, 0.2]}, train={"epochs": 3, "mlp": {"widths": [64, 32]}})
-    page = render.render_page(report_on(results), tmp_path)
+    page = render.render_page(report_on(results), tmp_path, report.list_versions())
     assert page.count('<table class="sortable">') == 2
     assert all(f">{one}<" in page for one in results.table["experiment"])
     assert 'data-value="0.30000000000000004"' not in page
@@ -247,9 +324,10 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path, monkeypatch: pyt
     assert "[64, 32]" in page
     assert "c0ffee, 2024-01-01: &lt;b&gt;a commit" in page
     assert "A note &amp; more." in page
-    for line in (ROOT / "requirements/direct.in").read_text().splitlines():
-        if "==" in line:
-            assert f">{line.split('==')[0]}<" in page
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib"):
+        assert f"<div>{package}<span>" in page
+    for package in ("mypy", "ruff", "pytest", "uv"):
+        assert f"<div>{package}<span>" not in page
     inlined, rest = re.subn(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)[::-1]
     assert inlined == 1
     assert not re.findall(r"https?:|//[a-z]|url\(|@import|<link|<script[^>]+src|fetch\(|import\(|XMLHttp", rest)
@@ -257,4 +335,4 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_versions_are_those_installed():
-    assert render.list_versions()["numpy"] == np.__version__
+    assert report.list_versions()["numpy"] == np.__version__

@@ -151,7 +151,7 @@ def test_a_clone_shows_new_code_an_out_with_the_time_and_an_edited_metric(toy, t
     faults = {result.name: " ".join(result.faults) for result in results}
     assert [result.verdict for result in results] == [DIFFERENT] * 3
     assert faults["first"] == "deps not as in dvc.lock: first.py"
-    assert "other bytes in each run: data/two" in faults["second"]
+    assert "not deterministic: two runs gave different bytes for data/two" in faults["second"]
     assert "outs not as in dvc.lock: metrics/third.json" in faults["third"]
     assert notes == ["environment: as in environment.json"]
 

@@ -12,9 +12,9 @@ from dvc.fs import LocalFileSystem
 from dvc.ignore import DvcIgnoreFilter
 from dvc.repo import Repo
 from ruamel.yaml import YAML
-from source_tree import imports, tree
 
 from dev.stage_dependencies import closure, code_dependencies, fold, modules_in
+from tests.support.source_tree import imports, tree
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 COMPUTED = {"numerics", "threads"}  # read through stages/runtime/numerics.py

@@ -19,7 +19,7 @@ def test_only_damaged_cache_files_are_found(tmp_path):
         digest = hashlib.md5(intended, usedforsecurity=False).hexdigest()
         ending = ".dir" if name == "folder" else ""
         paths[name] = tmp_path / repair.OBJECTS / digest[:2] / (digest[2:] + ending)
-    paths |= {"run": tmp_path / repair.RUNS / "0a/b/c", "empty run": tmp_path / repair.RUNS / "0a/b/d"}
+    paths |= {"run": tmp_path / repair.RUN_CACHE / "0a/b/c", "empty run": tmp_path / repair.RUN_CACHE / "0a/b/d"}
     contents |= {"run": (b"", b"outs: []"), "empty run": (b"", b"")}
     for name, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def test_only_damaged_cache_files_are_found(tmp_path):
     assert not list(repair.empty_run_folders(tmp_path))
     paths["run"].unlink()
     paths["empty run"].unlink()
-    assert list(repair.empty_run_folders(tmp_path)) == [tmp_path / repair.RUNS / "0a/b"]
+    assert list(repair.empty_run_folders(tmp_path)) == [tmp_path / repair.RUN_CACHE / "0a/b"]
 
 
 @pytest.mark.parametrize(

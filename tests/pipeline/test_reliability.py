@@ -1,4 +1,4 @@
-"""Faults and hostile input: what is refused in one line, what stays as it was. Long runs: tests/stress."""
+"""Faults and hostile input are refused in one line and leave earlier outputs unchanged. Long runs: tests/stress."""
 
 import json
 import os
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import worlds
 from conftest import ROOT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -31,9 +30,10 @@ from stages.autoencoder.sources import idx_files
 from stages.autoencoder.training import checkpoint
 from stages.runtime import command
 from tests.stress import fuzz
+from tests.support import stage_folders
 
 ENDED_PROCESS = subprocess.Popen([sys.executable, "--version"], stdout=subprocess.DEVNULL)
-ENDED_PROCESS.wait()  # its number is that of no process now
+ENDED_PROCESS.wait()  # no process has its number now
 SPEC = Spec((1, 8, 8), 4, (), (16,), "linear")
 
 
@@ -96,15 +96,15 @@ def test_full_disk_is_one_line_and_keeps_earlier_output(workspace):
     folder = workspace()
     files.write(download.RAW, b"of an earlier run")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # no file may be longer, as on a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # bytes; a longer file fails as on a full disk
     try:
-        with pytest.raises(SystemExit) as ended:
-            command.run(download.main)
+        with pytest.raises(SystemExit) as exit_error:
+            command.run_main(download.main)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # 1,797 images of 64 bytes, as many labels of 8, and a header
-    assert str(ended.value).startswith("data/raw.safetensors: File too large; 129,")
-    assert str(ended.value).endswith(" bytes are to be written; make room or give access, then run again")
+    assert str(exit_error.value).startswith("data/raw.safetensors: File too large; 129,")
+    assert str(exit_error.value).endswith(" bytes could not be written; make room or give access, then run again")
     assert download.RAW.read_bytes() == b"of an earlier run"
     assert [path.name for path in (folder / "data").iterdir()] == ["raw.safetensors"]
 
@@ -114,18 +114,18 @@ def test_read_only_folder_is_reported_under_the_output_name(tmp_path, monkeypatc
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(Path, "unlink", refuse)  # so does Linux, though the file is not there
-    with pytest.raises(OSError, match="Read-only file system; 5 bytes are to be written") as refused:
+    monkeypatch.setattr(Path, "unlink", refuse)  # Linux refuses this too, though the file does not exist
+    with pytest.raises(OSError, match="Read-only file system; 5 bytes could not be written") as read_only_error:
         files.write(tmp_path / "out", b"whole")
-    assert refused.value.filename == str(tmp_path / "out")
+    assert read_only_error.value.filename == str(tmp_path / "out")
 
 
 def test_too_little_memory_is_one_line():
     def run_out_of_memory():
         raise MemoryError("Unable to allocate 9 TiB")
 
-    with pytest.raises(SystemExit, match=r"^memory: must suffice for data and network; Unable to allocate 9 TiB; "):
-        command.run(run_out_of_memory)
+    with pytest.raises(SystemExit, match=r"^memory: must hold the data and the network; Unable to allocate 9 TiB; "):
+        command.run_main(run_out_of_memory)
 
 
 def test_state_with_one_wrong_bit_is_not_resumed(tmp_path, monkeypatch):
@@ -136,14 +136,14 @@ def test_state_with_one_wrong_bit_is_not_resumed(tmp_path, monkeypatch):
     for at in (header, (header + len(state)) // 2, len(state) - 1, state.index(b"history") + 20):
         Path("state").write_bytes(flip_bit(state, at))
         training = fuzz.prepare_training()
-        assert checkpoint.load(Path("state"), "mark", training) is None
+        assert checkpoint.load(Path("state"), "fingerprint", training) is None
         assert training.history == []
     Path("state").write_bytes(state)
-    assert checkpoint.load(Path("state"), "mark", fuzz.prepare_training()) is not None
+    assert checkpoint.load(Path("state"), "fingerprint", fuzz.prepare_training()) is not None
 
 
 def write_model(folder, **changes):
-    """A small model file whose spec has these changes."""
+    """Write a small model file with changes to its spec."""
     path = folder / "model.safetensors"
     model_file.save(path, Autoencoder(SPEC), {"corruption": None})
     header, about, body = fuzz.take_apart(path.read_bytes())
@@ -185,7 +185,7 @@ def test_model_file_of_another_format_is_refused_in_printable_words(tmp_path, mo
 
 
 def test_message_with_control_characters_is_one_printable_line():
-    """A file may name a type by a control sequence, which safetensors' own message hands on."""
+    """The message of safetensors repeats the name of a type as it stands in the file."""
     message = str(UserError("m: unknown variant `\x1b[2J\ud7fc\n`,  expected\tU8"))
     assert message == "m: unknown variant `\\x1b[2J\\ud7fc `, expected U8"
 
@@ -207,7 +207,7 @@ def test_train_refuses_a_network_with_too_many_weights(params):
 
 
 def test_programs_in_disguise_are_refused_and_not_run(tmp_path, monkeypatch):
-    """A pickle and a zip with ../ names, as model file, as arrays and as a file of MNIST; a YAML with a python tag."""
+    """A pickle and a zip with ../ names as the model, arrays and a file of MNIST; params.yaml with a Python tag."""
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile("zip", "w") as archive:
         archive.writestr("../../escaped", "x")
@@ -238,7 +238,7 @@ DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
 
 
 @pytest.mark.parametrize(
-    ("changes", "named", "message"),
+    ("array_changes", "description_changes", "message"),
     [
         ({"labels": np.arange(5) % 3}, {}, "its arrays must be of one length; got 6 images, 5 labels, 6 index"),
         ({"labels": np.full(6, 3)}, {}, r"labels must be in 0\.\.2; got 3\.\.3"),
@@ -257,26 +257,26 @@ DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
         ({}, {"published_test": 6}, "published_test must be a number of images below 6"),
     ],
 )
-def test_images_and_labels_that_disagree_are_refused(tmp_path, changes, named, message):
+def test_images_and_labels_that_disagree_are_refused(tmp_path, array_changes, description_changes, message):
     path = tmp_path / "part"
-    arrays.save(path, GOOD_ARRAYS | changes, DESCRIPTION | named)
+    arrays.save(path, GOOD_ARRAYS | array_changes, DESCRIPTION | description_changes)
     with pytest.raises(UserError, match=f"part: {message}.*delete it and run dvc repro"):
         split_files.load_in_file_order(path, *GOOD_ARRAYS)
 
 
-HOSTILE_NAMES = ["../../up", "/etc/passwd", "$x^{$ <b>", "日本"]  # no path, no formula, no markup, no sign of the font
+HOSTILE_NAMES = ["../../up", "/etc/passwd", "$x^{$ <b>", "日本"]  # a path, a formula, markup, signs that the font lacks
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")  # matplotlib draws a box
+@pytest.mark.filterwarnings("ignore:Glyph")  # matplotlib warns and draws a box
 def test_class_names_never_become_paths(workspace):
     folder = workspace({"embed": {"map": "none"}})
-    worlds.make(folder)
+    stage_folders.make(folder)
     for part in ("train", "test"):
         path = folder / f"data/split/{part}.safetensors"
-        held, about = arrays.load(path)
-        arrays.save(path, held, about | {"class_names": HOSTILE_NAMES})
+        part_arrays, about = arrays.load(path)
+        arrays.save(path, part_arrays, about | {"class_names": HOSTILE_NAMES})
     around = sorted(folder.parent.iterdir())
-    worlds.run()
+    stage_folders.run()
     assert sorted(folder.parent.iterdir()) == around
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     assert not [name for name in names if any(part in name for part in ("up", "etc", "passwd", "x^", "日本"))]
@@ -288,7 +288,7 @@ def no_figures(monkeypatch):
     drawers = [(image_grids, "save_rows"), (code_figures, "save_map"), (code_figures, "save_dimensions")]
     drawers += [(score_figures, name) for name in ("save_errors", "save_pca_curve", "save_code_scores")]
     for module, name in drawers:
-        monkeypatch.setattr(module, name, lambda *given, **named: None)
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
 
 
 def make_odd_images(name):
@@ -304,7 +304,7 @@ def make_odd_images(name):
     return images, labels
 
 
-MISSING_SCORES = {  # what the stages leave out of the metrics
+MISSING_SCORES = {  # that the stages leave out of the metrics
     "all alike": {"knn", "probe", "kmeans", "nmi", "trust", "pca_ratio"},
     "duplicates": {"trust", "pca_ratio"},
     "one class": {"knn", "probe", "kmeans", "nmi", "trust"},
@@ -321,8 +321,8 @@ def test_odd_images_give_finite_scores_or_none(name, workspace, no_figures, capl
     arrays.save(split.RAW, {"images": images, "labels": labels}, DESCRIPTION | {"published_test": 0})
     for stage in (split, baseline, train, reconstruct, embed, evaluate):
         stage.main()
-    metrics = worlds.metrics()  # NaN and infinity are refused there
-    assert set(worlds.EVERY) - set(metrics) == MISSING_SCORES[name]
+    metrics = stage_folders.metrics()  # refuses NaN and infinity
+    assert set(stage_folders.EVERY) - set(metrics) == MISSING_SCORES[name]
     assert all(f"no {missing}" in caplog.text or f", {missing}:" in caplog.text for missing in MISSING_SCORES[name])
     output = arrays.load(evaluate.RECONSTRUCTIONS)[0]["output"]
     clean = arrays.load(evaluate.TEST)[0]["images"] / np.float32(255)
@@ -340,10 +340,10 @@ def test_too_few_images_to_split_are_refused(count, workspace):
 
 def test_model_that_gives_nan_is_one_line_and_no_metrics(workspace, no_figures):
     folder = workspace({"embed": {"map": "none"}})
-    model = worlds.make(folder)
+    model = stage_folders.make(folder)
     with torch.no_grad():
         for tensor in model.parameters():
-            tensor.fill_(3e38)  # finite, and infinite as soon as two are added
+            tensor.fill_(3e38)  # finite, but the sum of two is infinite
     model_file.save(reconstruct.MODEL, model, {"corruption": None})
     for stage in (reconstruct, embed):
         with pytest.raises(UserError, match=r"^model: must give finite numbers"):

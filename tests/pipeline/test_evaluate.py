@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import worlds
 from conftest import ROOT
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA
@@ -21,9 +20,10 @@ from stages.autoencoder.model import model_file
 from stages.autoencoder.scores import probes
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.training import corruption
+from tests.support import stage_folders
 
 TEST, RECONSTRUCTIONS = Path("data/split/test.safetensors"), Path("data/reconstructions.safetensors")
-EVERY = worlds.EVERY
+EVERY = stage_folders.EVERY
 OF_VARIANT = {
     "undercomplete": ({}, []),
     "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
@@ -50,56 +50,63 @@ def pixels(path=TEST):
 @pytest.mark.parametrize("variant", OF_VARIANT)
 def test_each_variant_has_its_columns_and_no_others_in_this_order(variant, workspace, undrawn):
     settings, added = OF_VARIANT[variant]
-    worlds.make(workspace({"embed": {"map": "tsne" if variant == "undercomplete" else "none"}}), **settings)
-    worlds.run()
+    stage_folders.make(workspace({"embed": {"map": "tsne" if variant == "undercomplete" else "none"}}), **settings)
+    stage_folders.run()
     expected = EVERY + added
-    assert list(worlds.metrics()) == [name for name in expected if variant == "undercomplete" or name != "trust"]
+    assert list(stage_folders.metrics()) == [name for name in expected if variant == "undercomplete" or name != "trust"]
 
 
 def unchanged_by_order():
     """Run, put the images of both parts in another order, run again: every byte must stay."""
-    worlds.run()
-    before = worlds.outputs()
-    worlds.shuffle()
-    worlds.shuffle(Path("data/split/train.safetensors"))
-    worlds.run()
-    after = worlds.outputs()
+    stage_folders.run()
+    before = stage_folders.outputs()
+    stage_folders.shuffle()
+    stage_folders.shuffle(Path("data/split/train.safetensors"))
+    stage_folders.run()
+    after = stage_folders.outputs()
     assert len(before) >= 6
     assert {name for name in before if before[name] != after.get(name)} == set()
 
 
 def test_the_order_of_images_changes_no_byte(workspace):
-    worlds.make(workspace(), corruption="salt_and_pepper")
+    stage_folders.make(workspace(), corruption="salt_and_pepper")
     unchanged_by_order()
 
 
 @pytest.mark.parametrize("bottleneck", ["gaussian", "top_k"])
 def test_the_order_of_images_changes_no_number_of_other_variants(bottleneck, workspace, undrawn):
-    worlds.make(workspace(), bottleneck=bottleneck)
+    stage_folders.make(workspace(), bottleneck=bottleneck)
     unchanged_by_order()
+
+
+def test_evaluate_without_a_model_says_how_to_make_one(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    Path("data/model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"^data/model\.safetensors: not found; run dvc repro, which makes it$"):
+        stage_folders.run("evaluate")
 
 
 @pytest.mark.parametrize("stale", ["reconstructions", "embeddings"])
 def test_results_of_another_model_are_refused(stale, workspace, undrawn):
-    made = worlds.make(workspace({"embed": {"map": "none"}}))
-    worlds.run()
-    before = worlds.outputs()
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    before = stage_folders.outputs()
     with torch.no_grad():
         made.decoder[-2].bias += 1
     model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
-    worlds.run("reconstruct" if stale == "embeddings" else "embed")
-    message = (
-        rf"^data/{stale}\.safetensors: must be made with data/model\.safetensors; another model made it; run dvc repro"
-    )
+    stage_folders.run("reconstruct" if stale == "embeddings" else "embed")
+    reason = r"got one made with another model; run dvc repro"
+    message = rf"^data/{stale}\.safetensors: must be made with data/model\.safetensors; {reason}"
     with pytest.raises(UserError, match=message):
-        worlds.run("evaluate")
-    assert worlds.outputs()["metrics/evaluate.json"] == before["metrics/evaluate.json"]
+        stage_folders.run("evaluate")
+    assert stage_folders.outputs()["metrics/evaluate.json"] == before["metrics/evaluate.json"]
 
 
 def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
-    made = worlds.make(workspace({"embed": {"map": "none"}}))
-    worlds.run()
-    found, clean = worlds.metrics(), pixels()
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    found, clean = stage_folders.metrics(), pixels()
     with torch.no_grad():
         output = made(torch.from_numpy(clean))
         bce = torch.nn.functional.binary_cross_entropy(
@@ -120,8 +127,8 @@ def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
 
 
 def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
-    worlds.make(workspace())
-    worlds.run()
+    stage_folders.make(workspace())
+    stage_folders.run()
     parts = [arrays.load(Path(f"data/split/{name}.safetensors"))[0] for name in ("train", "test")]
     pca = PCA(3).fit(parts[0]["images"].reshape(60, -1) / 255)
     codes = [pca.transform(part["images"].reshape(len(part["images"]), -1) / 255).astype(np.float32) for part in parts]
@@ -130,7 +137,7 @@ def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
     )
     with Path("plots/codes.csv").open() as file:
         table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
-    metrics = worlds.metrics()
+    metrics = stage_folders.metrics()
     for name in ("knn", "probe", "kmeans", "nmi"):
         assert table[name] == metrics[name]
         assert table[f"{name} of PCA"] == pytest.approx(expected[name], abs=0.03)
@@ -138,8 +145,8 @@ def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
 
 
 def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
-    made = worlds.make(workspace({"embed": {"map": "none"}}), corruption="masking")
-    worlds.run()
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}), corruption="masking")
+    stage_folders.run()
     clean = pixels()
     noise = torch.Generator().manual_seed(0)
     noisy = corruption.corrupt(torch.from_numpy(clean), "masking", 0.3, noise)
@@ -149,15 +156,15 @@ def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
         peak_signal_noise_ratio(a, c, data_range=1) - peak_signal_noise_ratio(a, b, data_range=1)
         for a, b, c in zip(clean, noisy.numpy(), output.numpy(), strict=True)
     ]
-    assert worlds.metrics()["gain_db"] == pytest.approx(np.mean(gains), rel=1e-5)
+    assert stage_folders.metrics()["gain_db"] == pytest.approx(np.mean(gains), rel=1e-5)
     given = arrays.load(RECONSTRUCTIONS)[0]["given"]
     assert np.mean((given == 0) & (clean > 0)) == pytest.approx(0.3, abs=0.03)
 
 
 def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, undrawn):
-    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
-    worlds.run()
-    found = worlds.metrics()
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    stage_folders.run()
+    found = stage_folders.metrics()
     x = torch.from_numpy(pixels())
     with torch.no_grad():
         code = made.code(x, torch.Generator().manual_seed(0))
@@ -169,17 +176,17 @@ def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, und
 
 
 def test_anomalies_are_the_images_of_classes_that_are_not_normal(workspace, undrawn):
-    worlds.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
-    worlds.run()
+    stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
+    stage_folders.run()
     part = arrays.load(TEST)[0]
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean((1, 2, 3))
     expected = roc_auc_score(np.isin(part["labels"], [0, 3]), error)
-    assert worlds.metrics()["auroc"] == pytest.approx(expected, abs=1e-9)
+    assert stage_folders.metrics()["auroc"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_classes_are_averaged_apart(workspace, undrawn):
-    worlds.make(workspace({"embed": {"map": "none"}}))
-    worlds.run()
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
     labels = arrays.load(TEST)[0]["labels"]
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
     with Path("plots/per_class.csv").open() as file:
@@ -215,16 +222,16 @@ def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog
         request.getfixturevalue("undrawn")
     caplog.set_level("INFO")
     settings, absent = EDGES[edge]
-    worlds.make(workspace(), **({"counts": (80, 40)} | settings))
-    worlds.run()
-    found = worlds.metrics()
+    stage_folders.make(workspace(), **({"counts": (80, 40)} | settings))
+    stage_folders.run()
+    found = stage_folders.metrics()
     sparse = settings.get("bottleneck") in ("relu", "top_k")
     expected = (
         {*EVERY} | ({"hoyer", "mean_active"} if sparse else set()) | ({"auroc"} if "normal" in settings else set())
     )
     assert set(found) == expected - absent
     assert all(name in caplog.text for name in absent)
-    for path, content in worlds.outputs().items():
+    for path, content in stage_folders.outputs().items():
         assert not path.endswith(".csv") or b"nan" not in content.lower(), path
 
 
@@ -232,13 +239,13 @@ def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog
 def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request):
     if bottleneck != "gaussian":
         request.getfixturevalue("undrawn")
-    made = worlds.make(workspace(), bottleneck=bottleneck)
+    made = stage_folders.make(workspace(), bottleneck=bottleneck)
     with torch.no_grad():
         made.encoder[-1].weight.zero_()
         made.encoder[-1].bias.zero_()
     model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
-    worlds.run()
-    found = worlds.metrics()
+    stage_folders.run()
+    found = stage_folders.metrics()
     assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)
     assert found.get("active_units", 0) == 0
     assert found.get("mean_active", 0) == 0
@@ -261,9 +268,9 @@ def test_the_page_of_metrics_lists_the_metrics_in_order():
 
 
 def test_the_page_of_metrics_names_the_columns_of_each_table(workspace, undrawn):
-    made = worlds.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}), bottleneck="gaussian")
     assert made.spec.bottleneck == "gaussian"
-    worlds.run()
+    stage_folders.run()
     lines = [line for line in (ROOT / "docs/metrics.md").read_text().splitlines() if line.startswith("| plots/")]
     tables = {
         file: re.findall("`(.*?)`", line.split("|")[2])

@@ -22,28 +22,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, merged, stage_names, yaml
+from conftest import ROOT, TINY, merged, yaml
 from dvc.cli import parse_args
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from dev.install import TORCH_INDEX, parse_lock
 from stages.autoencoder.core import arrays
+from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.everything import Params
 from tools.sweeps import grid
 from tools.workspace import copies
+from tools.workspace.pipeline_file import stage_names
 
 GUIDE = ROOT / "docs/guide.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-CODE, LINK = re.compile(r"`([^`\n]+)`"), re.compile(r"\[([^]]*)\]\(([^)\s]+)\)")
+CODE_SPAN, LINK = re.compile(r"`([^`\n]+)`"), re.compile(r"\[([^]]*)\]\(([^)\s]+)\)")
 PROGRAMS = {"dvc", "git", "make", "python", "python3", "."}
 OUTPUTS = ("data/", "metrics/", "plots/")
 OFFLINE = {"download": {"dataset": "digits", "mirror": None}, "device": "auto", "train": {"epochs": 2}}
 
 text = GUIDE.read_text()
 prose = FENCE.sub("", text)
-spans = sorted(set(CODE.findall(prose)))
+spans = sorted(set(CODE_SPAN.findall(prose)))
 
 
 def find_blocks(language):

@@ -24,7 +24,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.download import DATASETS, Download
 from stages.autoencoder.sources import builtin, idx_files, published_files
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "mnist"  # the publisher's four files, where the machine has them
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

@@ -14,14 +14,14 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
-from source_tree import imports, modules, tree
 
 from dev import audit, install, lock
 from stages.autoencoder.core.errors import UserError
+from tests.support.source_tree import imports, modules, tree
 
 FOLDER = ROOT / "requirements"
-CODE = ("stages", "tools", "benchmarks", "dev", "tests")  # the folders that may import packages
-OWN_MODULES = {*CODE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+CODE_FOLDERS = ("stages", "tools", "benchmarks", "dev", "tests")  # the folders that may import packages
+OWN_MODULES = {*CODE_FOLDERS, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 OPTIONAL = {"benchmarks": {"benchmarks"}, "umap": {"stages"}}  # optional list: the folders that may import it
 LOCKS = ("cpu", "cuda", *OPTIONAL)
 # run by make, by pytest, by pandas, by ruamel.yaml (test_params.py), or required by pythae: imported by nobody
@@ -73,7 +73,7 @@ def test_the_cpu_list_changes_the_build_of_torch_alone():
 
 def test_every_pinned_package_is_used():
     used = set(NEVER_IMPORTED)
-    for path in modules(*CODE):
+    for path in modules(*CODE_FOLDERS):
         words = {name.partition(".")[0] for name in imports(path)}
         words |= {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)}  # find_spec("umap")
         used |= {package for word in words if isinstance(word, str) for package in packages_of(word)}
@@ -81,7 +81,7 @@ def test_every_pinned_package_is_used():
 
 
 def test_every_imported_package_is_pinned():
-    for folder in CODE:
+    for folder in CODE_FOLDERS:
         allowed = {package for name, folders in OPTIONAL.items() if folder in folders for package in pins(name)}
         for path in modules(folder):
             for module in {name.partition(".")[0] for name in imports(path)} - OWN_MODULES - sys.stdlib_module_names:
@@ -123,7 +123,17 @@ def test_the_environment_has_the_packages_of_the_lock_and_no_others():
     known = {name: locked(name) for name in OPTIONAL}
     assert expected.items() <= installed.items(), "make install"
     for package in installed.keys() - expected.keys() - {"pip", "setuptools"}:
-        assert installed[package] in [versions.get(package) for versions in known.values()], f"{package} is in no lock"
+        assert installed[package] in [versions.get(package) for versions in known.values()], (
+            f"{package} is in no lock; rm -r .venv, then make install"
+        )
+
+
+def test_a_lock_keeps_the_hashes_of_torch_for_every_python():
+    entry = "torch==2+cpu \\\n    --hash=sha256:0"
+    lock.check_hashes("cpu", {"torch": entry}, {"torch": entry + " \\\n    --hash=sha256:1", "a": "a==1"})
+    with pytest.raises(UserError, match=r"torch must have a hash for every Python; got 1, before 2; run make lock"):
+        lock.check_hashes("cpu", {"torch": entry + " \\\n    --hash=sha256:1"}, {"torch": entry})
+    assert install.parse_lock(FOLDER / "cpu.txt")["torch"].count("--hash") == 3  # Python 3.11, 3.12, 3.13
 
 
 def test_a_lock_is_read_entry_by_entry(tmp_path):

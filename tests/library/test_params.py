@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from stages import check, train
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.everything import Params
 from stages.autoencoder.params.train import TrainParams
 
 
@@ -70,7 +70,22 @@ def test_a_second_mistake_is_counted(workspace):
 def test_a_misspelt_key_is_named_before_the_missing_one(workspace):
     path = workspace() / "params.yaml"
     path.write_text(path.read_text().replace("latent_dim: 4", "latent_dims: 4"))
-    with pytest.raises(UserError, match=r"unknown key latent_dims; did you mean latent_dim\? \(and 1 more\)$"):
+    with pytest.raises(UserError, match=r"unknown key latent_dims; did you mean latent_dim\?$"):
+        check.main()
+
+
+def test_a_stage_names_a_misspelt_key_at_the_top_level_too(workspace):
+    path = workspace({"split": {"zzz": 1}}) / "params.yaml"  # a mistake that is no affair of train
+    path.write_text(path.read_text().replace("latent_dim: 4", "latent_dims: 4"))
+    with pytest.raises(UserError, match=r"^params.yaml: unknown key latent_dims; did you mean latent_dim\?$"):
+        loader.load(TrainParams)
+
+
+def test_a_renamed_key_counts_as_one_mistake(workspace):
+    path = workspace() / "params.yaml"
+    path.write_text(path.read_text().replace("learning_rate:", "rate:").replace("seed: 0  ", "seed: -1"))
+    message = r"unknown key train.rate; it is now train.learning_rate \(and 2 more\)$"  # both seeds
+    with pytest.raises(UserError, match=message):
         check.main()
 
 
