@@ -77,7 +77,7 @@ def prepare_ours(task: Task) -> Fit:
             "precision": task.precision,
         }
     )
-    train, valid = (torch.from_numpy(select(task.images, part)) for part in (TRAIN, VALID))
+    train, valid = (select(task.images, part) for part in (TRAIN, VALID))
     training = Training(task.model, train, valid, settings, 0, devices.prepare("cpu", "fast"))
 
     def fit() -> None:
@@ -225,7 +225,7 @@ def fetch_mnist(mirror: str | None) -> None:
     dataset = builtin.load_dataset("mnist", raw, mirror)
     for archive in sorted((raw / "mnist").glob("*.gz")):
         extract_archive(str(archive), str(raw))
-    arrays.save(Path(MNIST_ARRAYS), {"images": dataset.images})
+    arrays.save(Path(MNIST_ARRAYS), {"images": np.concatenate(list(dataset.pieces))})
 
 
 def use_torch_layers(model: nn.Module) -> None:

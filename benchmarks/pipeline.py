@@ -11,6 +11,7 @@ Run it on an idle machine. It prints the tables as Markdown.
 """
 
 import argparse
+import hashlib
 import os
 import re
 import statistics
@@ -29,6 +30,7 @@ import pandas as pd
 
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data.packed_file import RAW
 from stages.runtime.command import run_main
 from tools.workspace import commands
 from tools.workspace.arguments import ArgumentParser
@@ -37,7 +39,6 @@ from tools.workspace.params_file import write_params
 from tools.workspace.pipeline_file import stage_names
 
 PIPELINE, GROWTH = Path("docs/performance/pipeline.csv"), Path("docs/performance/growth.csv")
-RAW = Path("data/raw.safetensors")
 DVC_COMMANDS = ("dvc repro", "dvc exp run -S latent_dim=4", "dvc repro -q", "dvc --version")
 # sitecustomize of every Python that DVC starts: at its end, each stage appends the seconds since its start
 RECORD_SECONDS = """
@@ -175,14 +176,13 @@ def run_stages_at_size(folder: Path, times: int, side: int) -> Iterator[dict[str
 
 
 def enlarge(path: Path, times: int, side: int) -> None:
-    """Repeat the images of an array file `times` times and enlarge each to `side` pixels a side, pixel by pixel.
-
-    path: holds images, uint8 (N, C, H, W), and labels, int64 (N,).
-    """
+    """Repeat the images of data/raw `times` times and enlarge each to `side` pixels a side, pixel by pixel."""
     raw, about = arrays.load(path)
     factor = side // raw["images"].shape[-1]
     images = np.tile(raw["images"].repeat(factor, 2).repeat(factor, 3), (times, 1, 1, 1))
-    arrays.save(path, {"images": images, "labels": np.tile(raw["labels"], times)}, about)
+    digest = np.frombuffer(hashlib.sha256(images.data).digest(), np.uint8)
+    many = {name: np.tile(raw[name], times) for name in ("labels", "parts")}
+    arrays.save(path, {"images": images, "digest": digest, **many}, about)
 
 
 def prepare_folder(folder: Path, changes: Mapping[str, Any]) -> None:

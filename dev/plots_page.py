@@ -73,6 +73,7 @@ summary { cursor: pointer; }
 .plots { display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-start; }
 .plot { box-sizing: border-box; max-width: 100%; overflow-x: auto; padding: 12px;
   border: 1px solid #ddd; border-radius: 6px; }
+.plot:not(.pictures) { max-height: 960px; overflow-y: auto; }
 .pictures { display: flex; flex-wrap: wrap; gap: 8px 12px; }
 .pictures > p { flex: 100%; width: 0; margin: 0; color: #595959; font-size: 13px; white-space: nowrap; }
 .pictures > div > p { margin: 0 0 2px; font-size: 13px; font-weight: 600; }
@@ -151,11 +152,12 @@ function mergeEqualRevisions(spec) {
   }
 }
 
-// Every colour channel of a chart and its layers that tells revisions apart.
-function colourChannels(spec) {
+// Every colour channel of a chart and its layers that tells revisions (or the values of another field) apart.
+function colourChannels(spec, field = "rev") {
   if (!spec || typeof spec !== "object") return [];
-  const inside = Object.entries(spec).filter(([key]) => key !== "data").flatMap(([, part]) => colourChannels(part));
-  return spec.color?.field === "rev" ? [spec.color, ...inside] : inside;
+  const parts = Object.entries(spec).filter(([key]) => key !== "data").map(([, part]) => part);
+  const inside = parts.flatMap(part => colourChannels(part, field));
+  return spec.color?.field === field ? [spec.color, ...inside] : inside;
 }
 
 function draw(id, spec, revisions) {
@@ -165,6 +167,9 @@ function draw(id, spec, revisions) {
   for (const colour of colourChannels(spec)) {
     colour.title = "revision";
     if (alone) colour.legend = null;
+  }
+  if (spec.data.values.every(row => row.class === "")) {  // images without classes
+    for (const colour of colourChannels(spec, "class")) colour.legend = null;
   }
   if (spec.facet && spec.spec) spec.spec.width = spec.spec.height = alone ? 320 : 250;  // a map for each revision
   if (spec.title?.text in TITLES) spec.title.text = TITLES[spec.title.text];

@@ -1,4 +1,4 @@
-"""Stage check: the whole of params.yaml against its schema, and the device, before anything is computed.
+"""Stage check: the whole of params.yaml against its schema, the device and the folder, before anything is computed.
 
 Reads params.yaml. Writes data/checked, always the same bytes, so that a new value in params.yaml reruns this stage
 and then only the stages that read the value. Every other stage depends on this one, and DVC removes a stage's
@@ -10,6 +10,7 @@ from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads an
 from pathlib import Path
 
 from stages.autoencoder.core import files
+from stages.autoencoder.params import folder_presence
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.all_sections import Params
 from stages.runtime.command import run_stage
@@ -23,6 +24,8 @@ def main() -> None:
         from stages.autoencoder.model import devices  # imports torch, seconds that only a named device needs
 
         devices.check_present(params.device)
+    if params.download.dataset == "folder":
+        folder_presence.check_folder(params.download.folder)
     files.write(CHECKED, b"params.yaml follows its schema\n")
 
 

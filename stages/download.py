@@ -1,44 +1,74 @@
-"""Stage download: the dataset named in params.yaml -> data/raw.safetensors.
+"""Stage download: the dataset or folder named in params.yaml -> data/raw.safetensors.
 
-Reads params download. Keeps the files that it fetches in data/downloads. Writes images uint8 (N, C, H, W) and labels
-int64 (N,); the description has the dataset's name, the class names and the size of the published test part, which
-is last.
+Reads params download, and the folder in download.folder. Keeps the files that it fetches in data/downloads. What the
+file holds stands in stages/autoencoder/data/packed_file.py. Its description has the dataset's name, the class names,
+the normal classes, where the data's layout says them, and how the images of a folder were brought to one size.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
+import hashlib
 import logging
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stages.autoencoder.core import arrays
+from stages.autoencoder.data.packed_file import PARTS, RAW, pack_names
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.download import DownloadParams
-from stages.autoencoder.sources import builtin
+from stages.autoencoder.sources import loading
+from stages.autoencoder.sources.dataset import Dataset
 from stages.runtime.command import run_stage
 
-RAW = Path("data/raw.safetensors")
 DOWNLOADS = Path("data/downloads")
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     params = loader.load(DownloadParams).download
-    dataset = builtin.load_dataset(params.dataset, DOWNLOADS, params.mirror)
+    dataset = loading.load_dataset(params, DOWNLOADS)
     about = {
         "dataset": params.dataset,
         "class_names": list(dataset.class_names),
-        "published_test": dataset.published_test,
+        "normal_classes": list(dataset.normal_classes),
+        "fitting": dataset.fitting,
     }
-    arrays.save(RAW, {"images": dataset.images, "labels": dataset.labels}, about)
-    count, *shape = dataset.images.shape
+    save(RAW, dataset, about)
+    counts = np.bincount(dataset.parts, minlength=len(PARTS))
+    published = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True) if name and count)
     log.info(
-        "%s: %d images of %s, %d classes; published test part: %s",
+        "%s: %d images of %s, %d classes; published parts: %s",
         params.dataset,
-        count,
-        " x ".join(map(str, shape)),
+        len(dataset.labels),
+        " x ".join(map(str, dataset.shape)),
         len(dataset.class_names),
-        f"the last {dataset.published_test}" if dataset.published_test else "none",
+        published or "none",
     )
+
+
+def save(path: Path, dataset: Dataset, about: dict[str, Any]) -> None:
+    """Write the images piece by piece, and what is known of them."""
+    small = {"labels": dataset.labels, "parts": dataset.parts}
+    if dataset.names is not None:
+        small |= pack_names(dataset.names)
+    layout: dict[str, Any] = {name: (array.dtype, array.shape) for name, array in small.items()}
+    layout |= {"images": (np.uint8, (len(dataset.labels), *dataset.shape)), "digest": (np.uint8, (32,))}
+    if dataset.masks:
+        small["mask_rows"] = dataset.masks.rows
+        layout["mask_rows"] = (np.int64, dataset.masks.rows.shape)
+        layout["masks"] = (np.uint8, (len(dataset.masks.rows), *dataset.shape[1:]))
+    with arrays.create(path, layout, about) as file:
+        digest = hashlib.sha256()
+        for piece in dataset.pieces:
+            digest.update(np.ascontiguousarray(piece).data)
+            file.append("images", piece)
+        for piece in dataset.masks.pieces if dataset.masks else ():
+            file.append("masks", piece)
+        for name, array in small.items():
+            file.append(name, array)
+        file.append("digest", np.frombuffer(digest.digest(), np.uint8))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Stage embed: the codes of the images and 2-D maps of them -> data/embeddings.safetensors, plots/.
 
-Reads data/model.safetensors, data/split/{train,test}.safetensors and params device, numerics, threads, embed.
+Reads data/model, data/raw, data/split/{train,test} and params device, numerics, threads, embed.
 Arrays, in order of `index`: train and test, the codes float32 (N, D) of these parts; mapped, int64 (M,), the
 positions of the test images on the maps, all of them up to 10,000; pca and, by embed.map, tsne or umap, float32
 (M, 2). The description has the model's bottleneck, the digest of its file, the chosen map and the trustworthiness of
@@ -19,6 +19,7 @@ import pandas as pd
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.data import split_files
 from stages.autoencoder.data.pixels import evenly_spaced
+from stages.autoencoder.data.split_files import TEST, TRAIN
 from stages.autoencoder.figures import code_figures, decoded_codes, image_grids
 from stages.autoencoder.model import devices, inference, model_file
 from stages.autoencoder.params.base import loader
@@ -29,7 +30,6 @@ from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
 from stages.runtime.command import run_stage
 
 MODEL = Path("data/model.safetensors")
-TRAIN, TEST = Path("data/split/train.safetensors"), Path("data/split/test.safetensors")
 EMBEDDINGS, PLOTS, DIMENSIONS = Path("data/embeddings.safetensors"), Path("plots/embed"), Path("plots/dimensions.csv")
 MAX_POINTS = 2000  # of an interactive map: its page holds every point of every experiment as text
 log = logging.getLogger(__name__)
@@ -40,21 +40,20 @@ def main() -> None:
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
     model, _ = model_file.load(MODEL, device)
-    train = split_files.load(TRAIN, "images")[0]["images"]
-    test, about = split_files.load(TEST, "images", "labels")
+    train, test = split_files.load(TRAIN), split_files.load(TEST)
     codes = {
-        "train": inference.apply(model.encode, train, device),
-        "test": inference.apply(model.encode, test["images"], device),
+        "train": inference.apply(model.encode, train.images, device),
+        "test": inference.apply(model.encode, test.images, device),
     }
-    mapped = evenly_spaced(np.arange(len(test["images"])), maps.MAX_CODES)
+    mapped = evenly_spaced(np.arange(len(test.images)), maps.MAX_CODES)
     points, trust = compute_maps(codes["test"][mapped], params.embed.map)
     description = {"bottleneck": model.spec.bottleneck, "map": params.embed.map, "trust": trust}
     arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, description | {"model": digest})
     for name, coordinates in points.items():
-        save_map(name, coordinates, trust.get(name), test["labels"][mapped], about["class_names"])
+        save_map(name, coordinates, trust.get(name), test.labels[mapped], test.class_names)
 
     mean = codes["train"].mean(0, dtype=np.float64)
-    table = ablation.ablation_table(model, mean, test["images"], codes["test"], device)
+    table = ablation.ablation_table(model, mean, test.images, codes["test"], device)
     files.write(DIMENSIONS, table.to_csv(index=False).encode())
     active = is_active(codes["test"], model.is_variational)
     code_figures.save_dimensions(PLOTS / "dimensions.png", table, int(active.sum()), len(active))
@@ -83,7 +82,7 @@ def save_map(name: str, points: np.ndarray, trust: float | None, labels: np.ndar
     if trust is not None:
         title += f"; trustworthiness {trust:.3f}"
     code_figures.save_map(PLOTS / f"{name}.png", points, labels, class_names, title, maps.UNITS[name])
-    classes = np.array(class_names)[labels]
+    classes = np.array(class_names or [""])[labels]
     table = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": classes})
     table = table.iloc[evenly_spaced(np.arange(len(table)), MAX_POINTS)]
     files.write(PLOTS / f"{name}.csv", table.to_csv(index=False).encode())

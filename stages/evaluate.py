@@ -1,9 +1,9 @@
-"""Stage evaluate: every number that is compared -> metrics/evaluate.json, plots/.
+"""Stage evaluate: every number that is compared -> metrics/evaluate.json, data/test_images.csv, plots/.
 
-Reads data/reconstructions, data/embeddings, data/baseline, the train and test files of the split, the digest of
-data/model, and params numerics, threads. It works on arrays and runs no model. Definitions: docs/metrics.md. A
-score that the data do not define is left out, and the log says why. The first keys of the metrics file are the
-first columns of `dvc exp show`.
+Reads data/raw, data/split/{train,test}, data/reconstructions, data/embeddings, data/baseline, the description and
+digest of data/model, and params numerics, threads. It works on arrays and runs no model. Definitions:
+docs/metrics.md. A score that the data do not define is left out, and the log says why. The first keys of the metrics
+file are the first columns of `dvc exp show`.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -19,72 +19,86 @@ import pandas as pd
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import split_files
-from stages.autoencoder.figures import image_grids, score_figures
+from stages.autoencoder.data.pixels import ImageRows
+from stages.autoencoder.data.split_files import TEST, TRAIN, Part
+from stages.autoencoder.figures import score_figures, worst_images
 from stages.autoencoder.model.bottlenecks import Bottleneck
-from stages.autoencoder.scores import code_usage, pca, probes, reconstruction
+from stages.autoencoder.scores import anomalies, code_usage, pca, probes, reconstruction, tables
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.scores.reconstruction import score_in_batches
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
 from stages.runtime.command import run_stage
 
-TRAIN, TEST = Path("data/split/train.safetensors"), Path("data/split/test.safetensors")
 BASELINE, MODEL = Path("data/baseline.safetensors"), Path("data/model.safetensors")
 RECONSTRUCTIONS, EMBEDDINGS = Path("data/reconstructions.safetensors"), Path("data/embeddings.safetensors")
-METRICS, PICTURES = Path("metrics/evaluate.json"), Path("plots/evaluate")
+METRICS, PICTURES, IMAGES = Path("metrics/evaluate.json"), Path("plots/evaluate"), Path("data/test_images.csv")
 PER_CLASS, CODES = Path("plots/per_class.csv"), Path("plots/codes.csv")
-WORST = 12  # images in the picture of the largest errors
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    train, _ = split_files.load(TRAIN, "images", "labels")
-    test, about = split_files.load(TEST, "images", "labels")
-    results, _ = load_of_this_model(RECONSTRUCTIONS)
-    codes, embedding = load_of_this_model(EMBEDDINGS, "train", "test")
+    train, test = split_files.load(TRAIN), split_files.load(TEST)
+    check_same_model(RECONSTRUCTIONS)
+    embedding = check_same_model(EMBEDDINGS)
+    codes = arrays.load(EMBEDDINGS, "train", "test")[0]
     baseline = arrays.load(BASELINE)[0]
-    latent_dim = codes["test"].shape[1]
-    classes = np.array(about["class_names"])[test["labels"]]
-    anomalous = ~np.isin(test["labels"], about["normal_classes"] or test["labels"])
+    output = arrays.map_array(RECONSTRUCTIONS, "output")
+    latent_dim, pixels = codes["test"].shape[1], len(baseline["mean"])
 
-    errors = image_errors(results["output"], test["images"])
-    pca_mse = float(baseline["mse"][min(latent_dim, len(baseline["mse"])) - 1])
-    mean_image = np.broadcast_to(baseline["mean"].reshape(test["images"].shape[1:]), test["images"].shape)
-    mean_image_mse = mean(score_in_batches(reconstruction.mse_per_image, mean_image, test["images"]))
-    code_scores = probes.score_codes(
-        *(LabelledCodes(codes[n], part["labels"]) for n, part in (("train", train), ("test", test)))
-    )
+    errors = image_errors(output, test.images)
+    mse = mean(errors["mse"])
+    pca_mse: dict[str, float] = {}
+    add_score(pca_mse, "pca_mse", pca.error_at, baseline["mse"], latent_dim, pixels)
     axes = baseline["components"][:latent_dim]
-    pca_scores = probes.score_codes(
-        *(LabelledCodes(pca.project(part["images"], baseline["mean"], axes), part["labels"]) for part in (train, test))
-    )
+    code_scores, pca_scores = {}, {}
+    if len(np.unique(train.labels)) > 1:
+        code_scores = probes.score_codes(
+            LabelledCodes(codes["train"], train.labels), LabelledCodes(codes["test"], test.labels)
+        )
+        pca_scores = probes.score_codes(
+            *(LabelledCodes(pca.project(part.images, baseline["mean"], axes), part.labels) for part in (train, test))
+        )
+    else:
+        reason = "the training part has one class" if train.class_names else "the images have no classes"
+        log.info("no knn, probe, kmeans, nmi: %s", reason)
 
     metrics = {name: mean(values) for name, values in errors.items()}
-    add_score(metrics, "pca_ratio", reconstruction.mse_ratio, metrics["mse"], pca_mse, mean_image_mse)
+    if pca_mse:
+        mean_image = np.broadcast_to(baseline["mean"].reshape(test.images.shape[1:]), test.images.shape)
+        mean_image_mse = mean(score_in_batches(reconstruction.mse_per_image, mean_image, test.images))
+        add_score(metrics, "pca_ratio", reconstruction.mse_ratio, mse, pca_mse["pca_mse"], mean_image_mse)
+    else:
+        log.info("no pca_ratio: there is no pca_mse")
     metrics |= code_scores
     add_score(metrics, "trust", trust_of_chosen_map, embedding)
-    metrics |= {"per_image": metrics["mse"] * test["images"][0].size, "bce": mean(results["bce"]), "pca_mse": pca_mse}
-    metrics |= variant_scores(results, test["images"], codes["test"], Bottleneck(embedding["bottleneck"]))
-    if about["normal_classes"]:
-        add_score(metrics, "auroc", reconstruction.auroc, errors["mse"], anomalous)
+    bce = arrays.load(RECONSTRUCTIONS, "bce")[0]["bce"]
+    metrics |= {"per_image": mse * pixels, "bce": mean(bce)} | pca_mse
+    metrics |= variant_scores(test.images, codes["test"], Bottleneck(embedding["bottleneck"]))
+    threshold = arrays.describe(MODEL)[0]["threshold"] if test.normal_classes else None
+    if threshold is not None:
+        metrics |= anomaly_scores(test, output, errors["mse"], threshold)
     files.write_json(METRICS, metrics)
 
-    per_class = pd.DataFrame({"class": classes, **errors}).groupby("class", sort=True).mean()
-    files.write(PER_CLASS, per_class.to_csv().encode())
-    files.write(CODES, table_of_codes(code_scores, pca_scores, embedding["trust"]).to_csv(index=False).encode())
-    score_figures.save_errors(PICTURES / "errors.png", errors["mse"], anomalous, metrics.get("auroc"))
-    score_figures.save_pca_curve(PICTURES / "pca.png", baseline["mse"], latent_dim, metrics["mse"])
+    names = test.read_names()
+    files.write(IMAGES, to_csv(tables.of_images(test, names, errors, codes["test"], threshold)))
+    files.write(PER_CLASS, to_csv(tables.of_classes(test, errors)))
+    files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, embedding["trust"])))
+    score_figures.save_errors(
+        PICTURES / "errors.png", errors["mse"], test.is_anomalous, metrics.get("auroc"), threshold or None
+    )
+    score_figures.save_pca_curve(PICTURES / "pca.png", baseline["mse"], latent_dim, mse)
     score_figures.save_code_scores(PICTURES / "codes.png", code_scores, pca_scores, latent_dim)
-    save_worst(test["images"], results["output"], errors["mse"], classes)
+    worst_images.save(PICTURES / "worst.png", test, names, output, errors["mse"])
 
 
-def load_of_this_model(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and description in a file made with data/model. Raises UserError if another model made it."""
-    held, about = arrays.load(path, *names)
+def check_same_model(path: Path) -> dict[str, Any]:
+    """The description of a file made with data/model. Raises UserError if another model made it."""
+    about, _ = arrays.describe(path)
     if about.get("model") != files.digest(MODEL):
         raise UserError(
             f"{path}: must be made with {MODEL}; got one made with another model; run dvc repro to remake it"
         )
-    return held, about
+    return about
 
 
 def mean(values: np.ndarray) -> float:
@@ -92,7 +106,7 @@ def mean(values: np.ndarray) -> float:
     return float(values.mean(dtype=np.float64))
 
 
-def image_errors(output: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
+def image_errors(output: ImageRows, clean: ImageRows) -> dict[str, np.ndarray]:
     """mse, psnr and, if it is defined, ssim of each image, float64 (N,).
 
     output: float32 (N, C, H, W); clean: the same images as uint8.
@@ -106,18 +120,30 @@ def image_errors(output: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]
     return errors
 
 
-def variant_scores(
-    results: Mapping[str, np.ndarray], test: np.ndarray, codes: np.ndarray, bottleneck: Bottleneck
-) -> dict[str, float]:
+def anomaly_scores(test: Part, output: ImageRows, mse: np.ndarray, threshold: float) -> dict[str, float]:
+    """How well the error (N,) finds images of classes that do not train, and their anomalous pixels."""
+    metrics: dict[str, float] = {}
+    anomalous = test.is_anomalous
+    add_score(metrics, "auroc", anomalies.auroc, mse, anomalous)
+    add_score(metrics, ("precision", "recall", "f1"), anomalies.detection, mse, anomalous, threshold)
+    if (masks := test.read_masks()) is not None:
+        normal = np.flatnonzero(~anomalous)
+        add_score(metrics, "pixel_auroc", anomalies.pixel_auroc, output, test.images, *masks, normal)
+    return metrics
+
+
+def variant_scores(test: ImageRows, codes: np.ndarray, bottleneck: Bottleneck) -> dict[str, float]:
     """The scores that only denoising, variational and sparse autoencoders have."""
     metrics: dict[str, float] = {}
-    if "given" in results:
+    if "given" in arrays.describe(RECONSTRUCTIONS)[1]:
         noisy, denoised = (
-            score_in_batches(reconstruction.mse_per_image, results[name], test) for name in ("given", "denoised")
+            score_in_batches(reconstruction.mse_per_image, arrays.map_array(RECONSTRUCTIONS, name), test)
+            for name in ("given", "denoised")
         )
         metrics["gain_db"] = mean(reconstruction.psnr_per_image(denoised) - reconstruction.psnr_per_image(noisy))
     if bottleneck.is_variational:
-        metrics |= {"elbo": -mean(results["sampled_bce"]) - mean(results["kl"]), "kl": mean(results["kl"])}
+        terms = arrays.load(RECONSTRUCTIONS, "sampled_bce", "kl")[0]
+        metrics |= {"elbo": -mean(terms["sampled_bce"]) - mean(terms["kl"]), "kl": mean(terms["kl"])}
         metrics["active_units"] = code_usage.active_units(codes)
     if bottleneck.is_sparse:
         add_score(metrics, "hoyer", code_usage.hoyer, codes)
@@ -125,30 +151,16 @@ def variant_scores(
     return metrics
 
 
+def to_csv(table: pd.DataFrame) -> bytes:
+    """The table without its row numbers."""
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
 def trust_of_chosen_map(embedding: Mapping[str, Any]) -> float:
     """The trustworthiness of the chosen map. Raises UndefinedScore if there is none."""
     if embedding["map"] not in embedding["trust"]:
         raise UndefinedScore(f"embed.map is {embedding['map']}, and the stage embed measured no such map")
     return float(embedding["trust"][embedding["map"]])
-
-
-def table_of_codes(
-    code_scores: Mapping[str, float], pca_scores: Mapping[str, float], trust: Mapping[str, float]
-) -> pd.DataFrame:
-    """Columns score and value: each score of the codes and of PCA's codes, the trustworthiness of each map."""
-    both = [(n, f"{n}{of}", scores[n]) for of, scores in (("", code_scores), (" of PCA", pca_scores)) for n in scores]
-    rows = [(label, value) for _, label, value in sorted(both)]
-    rows += [(f"trust of {name} map", value) for name, value in trust.items()]
-    return pd.DataFrame(rows, columns=["score", "value"])
-
-
-def save_worst(images: np.ndarray, output: np.ndarray, mse: np.ndarray, classes: np.ndarray) -> None:
-    """The test images with the largest errors above their reconstructions, with class and error below."""
-    worst = np.argsort(-mse, kind="stable")[:WORST]
-    rows = [("original", images[worst]), ("reconstruction", output[worst])]
-    captions = [f"{classes[i]}\n{mse[i]:.2g}" for i in worst]
-    title = "The test images with the largest reconstruction error: class and MSE per pixel"
-    image_grids.save_rows(PICTURES / "worst.png", rows, title=title, captions=captions)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ TINY = {  # a pipeline of seconds: 8 x 8 digits, a small mlp, two epochs
 }
 
 
-WAITING = ("test_pipeline.py", "test_sweep.py")  # these wait for DVC's queue and its workers
+WAITING = ("test_pipeline.py", "test_sweep.py", "test_own_images.py")  # these wait for DVC's queue and its workers
 
 
 def pytest_collection_modifyitems(items):

@@ -10,28 +10,22 @@ import io
 import platform
 import re
 from collections.abc import Collection, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import dvc.api
-import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from packaging.utils import canonicalize_name
 
-from stages.autoencoder.core import arrays, files
+from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import evenly_spaced
 from stages.autoencoder.figures import image_grids
 from stages.runtime.command import run_main
-from tools.sweeps import plots, published_errors, render
+from tools.sweeps import pictures, plots, published_errors, render
 from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.render import Report
 from tools.sweeps.results import (
     ERROR_METRIC,
     LATENT_DIM,
-    TEST_FILE,
     SweepResults,
     choose_latent_dim,
     collect_results,
@@ -45,8 +39,6 @@ REPORTS = Path("reports")
 DIRECT_PACKAGES = ROOT / "requirements/direct.in"
 DEFAULT_TOLERANCE = 0.05  # of the best mean error
 DEFAULT_METRIC_COUNT = 6  # in the printed tables; the CSV files have all metrics
-PICTURE_COLUMNS = 20  # images: they fill the width of the page
-MAX_PICTURE_ROWS = 16
 
 
 def main() -> None:
@@ -92,7 +84,7 @@ def write_report(
     if losses := _load_losses(results):
         figures.append("losses.png")
         plots.save_loss_plot(folder / "losses.png", results, losses)
-    rows, picture_notes = _collect_pictures(results)
+    rows, picture_notes = pictures.collect(results)
     if rows:
         figures.append("pictures.png")
         image_grids.save_rows(folder / "pictures.png", rows)
@@ -158,39 +150,6 @@ def _read_committed(commit: str, path: str) -> str:
         return git("show", f"{commit}:{path}")
     except UserError:
         return ""
-
-
-def _collect_pictures(results: SweepResults) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
-    """Rows of (label, images): test images, then the reconstructions by the first run of each combination; notes.
-
-    Reads the arrays from DVC's cache, so that any image can be shown, not only those in the pipeline's pictures.
-    """
-    first_runs = results.table.drop_duplicates(results.group_keys)
-    if first_runs["test"].nunique(dropna=False) > 1:
-        return [], ["No pictures: the runs have different test images."]
-    notes = []
-    if (count := len(first_runs)) > MAX_PICTURE_ROWS:
-        first_runs = first_runs.iloc[evenly_spaced(np.arange(count), MAX_PICTURE_ROWS)]
-        notes.append(f"The pictures show {MAX_PICTURE_ROWS} of {count} combinations, evenly spaced.")
-    original: np.ndarray | None = None
-    made: list[tuple[list[Any], np.ndarray]] = []
-    for _, first_run in first_runs.iterrows():
-        with closing(dvc.api.DVCFileSystem(rev=first_run["commit"])) as cache:
-            try:
-                if original is None:
-                    test = arrays.from_bytes(cache.read_bytes(TEST_FILE), "images")[0]
-                    original = evenly_spaced(test["images"], PICTURE_COLUMNS)
-                output = arrays.from_bytes(cache.read_bytes("data/reconstructions.safetensors"), "output")[0]["output"]
-            except (OSError, DvcException, ValueError):
-                experiment = first_run["experiment"]
-                notes.append(f"No pictures of {experiment}: its data is not in DVC's cache; dvc fetch may get it.")
-                continue
-        made.append(([first_run[key] for key in results.group_keys], evenly_spaced(output, PICTURE_COLUMNS)))
-    if original is None or not made:
-        return [], notes
-    labels = plots.label_groups(results.group_keys, [values for values, _ in made])
-    rows = [(label or "reconstruction", images) for label, (_, images) in zip(labels, made, strict=True)]
-    return [("original", original), *rows], notes
 
 
 if __name__ == "__main__":

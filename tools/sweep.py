@@ -40,6 +40,7 @@ def main() -> None:
             refused = {combination.name: combination.problem for combination in combinations if combination.problem}
             if valid:
                 _print_reasons("sweep: does not run", refused)
+                checks.check_folders(repo, valid)
             failed = _run_grid(repo, head, valid, environment, options) if valid else {}
         if len(failed) < len(valid):
             report.write_report(options.name, head, {combination.name for combination in valid})

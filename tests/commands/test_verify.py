@@ -197,9 +197,9 @@ def test_every_locked_package_that_the_stages_import_is_recorded():
 
 
 def test_only_packages_for_drawing_explain_only_pictures():
-    """By hand: what matplotlib alone requires, and Pillow. NumPy and pandas' dates serve numbers too."""
+    """By hand: what matplotlib alone requires. NumPy, pandas' dates and Pillow's decoding serve numbers too."""
     assert environment.drawing_packages() == {
-        *("matplotlib", "pillow"),
+        "matplotlib",
         *("contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing"),
     }
 
@@ -217,11 +217,11 @@ def test_the_recorded_threads_are_those_of_a_stage(tmp_path, monkeypatch, params
 
 def test_a_difference_of_the_environment_says_what_it_may_explain():
     here = environment.current()
-    other = {**here, "cpu": "another", "packages": {**here["packages"], "pillow": "0"}}
+    other = {**here, "cpu": "another", "packages": {**here["packages"], "matplotlib": "0"}}
     differences = environment.differences(other, here)
-    assert set(differences) == {"cpu", "pillow"}
+    assert set(differences) == {"cpu", "matplotlib"}
     assert differences["cpu"].endswith("may explain other numbers")
-    assert differences["pillow"].endswith("may explain other pictures")
+    assert differences["matplotlib"].endswith("may explain other pictures")
 
 
 def test_committed_pictures_hold_only_pixels():

@@ -117,3 +117,18 @@ def test_relu_codes_are_not_negative_and_gaussian_codes_have_mean_and_log_varian
     assert torch.equal(code.z, code.mean)
     sampled = model.code(images, torch.Generator().manual_seed(0))
     assert not torch.equal(sampled.z, sampled.mean)
+
+
+@pytest.mark.parametrize(
+    ("side", "channels"),
+    [
+        *((side, (16, 32, 64)) for side in (8, 28, 64)),
+        *((side, (16, 32, 64, 64)) for side in (65, 128)),
+        (129, (8, 16, 32, 64, 64)),
+        (256, (8, 16, 32, 64, 64)),
+        (4096, (8, 16, 32, 64, 64, 64, 64, 64)),
+    ],
+)
+def test_larger_images_are_halved_more_often(side, channels):
+    assert networks.suitable_channels((3, side, side // 2 + 1)) == channels
+    assert networks.suitable_channels((1, side // 2 + 1, side)) == channels

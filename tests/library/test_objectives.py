@@ -3,6 +3,7 @@
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
@@ -133,20 +134,25 @@ def centres(images):
 
 def test_no_shift_at_all_gives_the_images_back():
     images = torch.rand(3, 2, 9, 14, generator=generator())
-    torch.testing.assert_close(augmentation.random_affine(images, generator(), translate=0, rotate=0, scale=0), images)
+    torch.testing.assert_close(
+        augmentation.random_affine(images, generator(), translate=0, rotate=0, scale=0, padding="zeros"), images
+    )
 
 
 def test_translation_is_uniform_up_to_its_bound():
-    moved = centres(augmentation.random_affine(blob(2000), generator(), translate=3.0, rotate=0, scale=0)) - centres(
-        blob(1)
-    )
+    moved = centres(
+        augmentation.random_affine(blob(2000), generator(), translate=3.0, rotate=0, scale=0, padding="zeros")
+    ) - centres(blob(1))
     assert moved.abs().max() <= 3.001
     assert moved.std(0).tolist() == pytest.approx([3 / math.sqrt(3)] * 2, rel=0.05)  # of a uniform distribution
 
 
 def test_rotation_does_not_shear_an_oblong_image():
     middle = torch.tensor([13.5, 9.5])
-    turned = centres(augmentation.random_affine(blob(), generator(), translate=0, rotate=40.0, scale=0)) - middle
+    turned = (
+        centres(augmentation.random_affine(blob(), generator(), translate=0, rotate=40.0, scale=0, padding="zeros"))
+        - middle
+    )
     before = centres(blob(1))[0] - middle
     torch.testing.assert_close(turned.norm(dim=1), before.norm().expand(200), rtol=0.02, atol=0.02)
     angles = torch.atan2(turned[:, 0], turned[:, 1]) - torch.atan2(before[0], before[1])
@@ -154,6 +160,24 @@ def test_rotation_does_not_shear_an_oblong_image():
 
 
 def test_scale_changes_the_area_by_the_square_of_the_factor():
-    area = augmentation.random_affine(blob(), generator(), translate=0, rotate=0, scale=0.2).sum((1, 2, 3)) / 20
+    area = (
+        augmentation.random_affine(blob(), generator(), translate=0, rotate=0, scale=0.2, padding="zeros").sum(
+            (1, 2, 3)
+        )
+        / 20
+    )
     assert 0.8**2 * 0.95 < area.min() < 0.72
     assert 1.38 < area.max() < 1.2**2 * 1.05
+
+
+def test_images_on_white_get_no_black_corners_and_images_on_black_no_smeared_ones():
+    white, black = np.full((20, 3, 16, 16), 255, np.uint8), np.zeros((20, 1, 16, 16), np.uint8)
+    white[:, :, 4:12, 4:12] = 0
+    black[:, :, 4:12, 4:12] = 255
+    black[:3, :, 0] = 255  # a few images touch the border
+    assert augmentation.choose_padding(white) == "border"
+    assert augmentation.choose_padding(black) == "zeros"
+    images = torch.from_numpy(white).float() / 255
+    for padding, darkest in (("border", 1.0), ("zeros", 0.0)):
+        moved = augmentation.random_affine(images, generator(), translate=2.0, rotate=10.0, scale=0.1, padding=padding)
+        assert moved[:, :, 0].min() == pytest.approx(darkest, abs=1e-6)

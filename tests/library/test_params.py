@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from stages import check, train
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.split import SplitParams
 from stages.autoencoder.params.train import TrainParams
 
 
@@ -55,6 +57,74 @@ def refusal(workspace, changes):
 )
 def test_a_wrong_value_is_named_with_its_rule(workspace, changes, message):
     assert refusal(workspace, changes) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset": "/home/me/photos"},
+            r"download.dataset must be one of mnist5k, .*, or folder for your own images, with their path in"
+            r" download.folder; got '/home/me/photos'$",
+        ),
+        (
+            {"dataset": "mnist5k", "mirror": "/home/me/photos"},
+            r"download.mirror must be null with dataset mnist5k, which is not fetched; got '/home/me/photos'; for your"
+            r" own images set download.dataset=folder and download.folder$",
+        ),
+        ({"dataset": "folder", "mirror": "/mirror"}, "download.mirror must be null with dataset folder"),
+        (
+            {"dataset": "mnist", "folder": "photos"},
+            r"download.folder must be images with dataset mnist; got 'photos'; for your own images set"
+            r" download.dataset=folder$",
+        ),
+        ({"dataset": "mnist", "size": [8, 8]}, r"download.size must be null with dataset mnist; got \[8, 8\]"),
+        ({"folder": "~/photos"}, r"download.folder must be the path of a folder, absolute or .*, without ~; got '~/ph"),
+        ({"folder": None}, "download.folder must be the path of a folder, .*; got None"),
+        ({"folder": ""}, "download.folder must be the path of a folder, .*; got ''"),
+        ({"size": [64]}, r"download.size must be \[height, width\], each 1 to 4096 pixels, or null; got \[64\]"),
+        ({"size": 64}, r"download.size must be \[height, width\], each 1 to 4096 pixels, or null; got 64"),
+        ({"size": [0, 64]}, r"download.size\[0\] must be an integer >= 1 and <= 4096; got 0$"),
+        ({"colour": "color"}, "download.colour must be one of rgb, grey; got 'color'"),
+        ({"fit": "fill"}, "download.fit must be one of crop, pad, stretch; got 'fill'"),
+    ],
+)
+def test_own_images_are_asked_for_by_the_right_keys(workspace, changes, message):
+    assert re.match(f"params.yaml: {message}", refusal(workspace, {"download": changes}))
+
+
+def test_the_size_of_own_images_bounds_the_code(workspace):
+    changes = {"latent_dim": 192, "download": {"dataset": "folder", "folder": ".", "size": [8, 8]}}
+    assert "latent_dim must be below the 192 numbers of an image" in refusal(workspace, changes)
+
+
+def test_a_class_may_have_any_name_of_yaml(workspace):
+    folder = workspace({"split": {"normal_classes": [1, "01", None, True, 1.5, "no"]}})
+    assert loader.load(SplitParams, folder / "params.yaml").split.normal_names == [
+        "1",
+        "01",
+        "null",
+        "true",
+        "1.5",
+        "no",
+    ]
+    values = loader.read_yaml(folder / "params.yaml")
+    values["split"]["normal_classes"] = [int("9" * 4000) ** 2]
+    message = r"split.normal_classes\[0\] must be the name of a class, .*; got a number of thousands of digits$"
+    with pytest.raises(UserError, match=message):
+        loader.validate(SplitParams, {"split": values["split"]}, Path("params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ("big", "train.conv.channels must be auto, or a list of 1 to 8 integers >= 1 and <= 65536; got 'big'"),
+        ([], "train.conv.channels must be auto, or a list of 1 to 8 integers >= 1 and <= 65536; got []"),
+        ([8, 0], "train.conv.channels must be auto, or a list of 1 to 8 integers >= 1 and <= 65536; got [8, 0]"),
+    ],
+)
+def test_a_wrong_value_where_several_types_are_right_is_one_mistake(workspace, channels, message):
+    assert refusal(workspace, {"train": {"conv": {"channels": channels}}}) == f"params.yaml: {message}"
 
 
 def test_an_unknown_key_that_resembles_none_lists_the_known_ones(workspace):

@@ -5,10 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio
+from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from stages.autoencoder.scores import code_usage, maps, pca, probes, reconstruction
+from stages.autoencoder.data import pixels
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.scores import ablation, anomalies, code_usage, maps, pca, probes, reconstruction
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
 
@@ -82,13 +86,13 @@ def test_auroc_counts_correctly_ordered_pairs(rng):
     error, anomalous = rng.integers(0, 8, 60) / 8, rng.random(60) < 0.3  # with ties, which count half
     pairs = list(itertools.product(error[anomalous], error[~anomalous]))
     expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
-    assert reconstruction.auroc(error, anomalous) == pytest.approx(expected, abs=1e-12)
+    assert anomalies.auroc(error, anomalous) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_auroc_is_undefined_with_one_kind_of_image(value):
     with pytest.raises(UndefinedScore):
-        reconstruction.auroc(np.arange(5.0), np.full(5, value))
+        anomalies.auroc(np.arange(5.0), np.full(5, value))
 
 
 def test_hoyer_by_hand():
@@ -243,31 +247,164 @@ def test_a_score_that_is_not_finite_is_left_out_and_logged(value, caplog):
     assert "no y, z" in caplog.text
 
 
+def images_of_rank(rng, count, rank, shape=(3, 4, 5)):
+    """uint8 images that vary most along a few directions."""
+    varied = rng.normal(size=(count, rank)) * 3.0 ** -np.arange(rank) @ rng.normal(size=(rank, math.prod(shape)))
+    return np.clip(128 + 30 * varied, 0, 255).astype(np.uint8).reshape(count, *shape)
+
+
 def test_pca_error_at_each_dimension_is_that_of_reconstructing(rng):
-    train, test = (rng.random((n, 12), np.float32) @ rng.random((12, 12), np.float32) for n in (40, 15))
-    mean, components = pca.fit(train)
-    found = pca.error_by_dimension(test, mean, components)
+    mixed = rng.random((55, 12)) @ rng.random((12, 12)) * 30
+    train, test = np.split(mixed.astype(np.uint8).reshape(55, 3, 2, 2), [40])
+    found = pca.error_by_dimension(test, *pca.fit(train))
     assert len(found) == 12
+    flat = [images.reshape(len(images), -1) / 255 for images in (train, test)]
+    centre = flat[0].mean(0)
     for k in range(1, 13):
-        axes = np.linalg.svd(train - train.mean(0))[2][:k].astype(float)
-        rebuilt = (test - train.mean(0)) @ axes.T @ axes + train.mean(0)
-        assert found[k - 1] == pytest.approx(np.square(rebuilt - test).mean(), rel=1e-3, abs=1e-9)
+        axes = np.linalg.svd(flat[0] - centre)[2][:k]
+        rebuilt = (flat[1] - centre) @ axes.T @ axes + centre
+        assert found[k - 1] == pytest.approx(np.square(rebuilt - flat[1]).mean(), rel=1e-3, abs=1e-8)
     assert found[-1] == 0
     assert (np.diff(found) <= 0).all()
 
 
-def test_pca_of_few_images_has_one_axis_less_than_images(rng):
-    train, test = rng.random((6, 30), np.float32), rng.random((4, 30), np.float32)
+@pytest.mark.parametrize("max_pixels", [4096, 100], ids=["float images", "products of pairs"])
+def test_pca_of_few_images_has_one_axis_less_than_images(rng, monkeypatch, max_pixels):
+    monkeypatch.setattr(pca, "MAX_PIXELS", max_pixels)
+    train, test = rng.integers(0, 256, (2, 6, 3, 8, 8), np.uint8)
     mean, components = pca.fit(train)
-    assert components.shape == (5, 30)
+    assert components.shape == (5, 192)
     np.testing.assert_allclose(components @ components.T, np.eye(5), atol=1e-5)
     assert pca.error_by_dimension(train, mean, components)[-1] == pytest.approx(0, abs=1e-7)
     assert pca.error_by_dimension(test, mean, components)[-1] > 0.01
 
 
-def test_pca_of_equal_images_has_no_error_and_no_warning():
-    images = np.full((5, 8), 0.5, np.float32)
-    np.testing.assert_array_equal(pca.error_by_dimension(images, *pca.fit(images)), 0)
+@pytest.mark.parametrize("max_pixels", [4096, 10], ids=["float images", "products of pairs"])
+def test_pca_of_equal_images_has_no_error_and_no_warning(monkeypatch, max_pixels):
+    monkeypatch.setattr(pca, "MAX_PIXELS", max_pixels)
+    images = np.full((5, 1, 4, 6), 100, np.uint8)
+    np.testing.assert_allclose(pca.error_by_dimension(images, *pca.fit(images)), 0, atol=1e-12)
+
+
+def test_pca_through_products_of_pairs_is_that_of_scikit_learn(rng, monkeypatch):
+    monkeypatch.setattr(pca, "MAX_PIXELS", 50)
+    monkeypatch.setattr(pca, "BLOCK", 40 * 7)  # blocks of 7 of 60 pixels
+    images = images_of_rank(rng, 40, 8)
+    mean, components = pca.fit(images)
+    flat = images.reshape(40, -1) / 255
+    expected = PCA(svd_solver="full").fit(flat)
+    np.testing.assert_allclose(mean, flat.mean(0), rtol=1e-6)
+    assert mean.dtype == components.dtype == np.float32
+    assert components.shape == (39, 60)
+    np.testing.assert_allclose(components[:20], expected.components_[:20], atol=1e-4)  # the signs too
+    np.testing.assert_allclose(components @ components.T, np.eye(39), atol=1e-5)
+
+
+def test_pca_keeps_a_stated_number_of_components_of_large_images(rng, monkeypatch):
+    monkeypatch.setattr(pca, "MAX_PIXELS", 50)
+    monkeypatch.setattr(pca, "MAX_COMPONENTS", 6)
+    images = images_of_rank(rng, 40, 8)
+    mean, components = pca.fit(images)
+    expected = PCA(6, svd_solver="full").fit(images.reshape(40, -1) / 255)
+    np.testing.assert_allclose(components, expected.components_, atol=1e-4)
+    mse = pca.error_by_dimension(images, mean, components)
+    assert pca.error_at(mse, 6, 60) == mse[5]
+    with pytest.raises(UndefinedScore, match="keeps 6 components of such images, latent_dim is 7"):
+        pca.error_at(mse, 7, 60)
+
+
+def test_pca_error_beyond_every_component_is_that_of_the_last(rng):
+    few = images_of_rank(rng, 6, 3)
+    mse = pca.error_by_dimension(few, *pca.fit(few))
+    assert len(mse) == 5
+    assert [pca.error_at(mse, dimension, 60) for dimension in (1, 5, 6, 1000)] == [mse[0], mse[4], mse[4], mse[4]]
+    assert pca.error_at(np.arange(4096.0), 5000, 4096) == 4095  # as many components as pixels
+
+
+def test_pca_axes_of_images_that_vary_in_few_directions_are_only_these(rng, monkeypatch):
+    monkeypatch.setattr(pca, "MAX_PIXELS", 50)
+    monkeypatch.setattr(pca, "MAX_COMPONENTS", 6)
+    pair = images_of_rank(rng, 3, 2)[np.arange(12) % 3]
+    mean, components = pca.fit(pair)
+    assert len(components) == 2
+    np.testing.assert_allclose(components @ components.T, np.eye(2), atol=1e-6)
+    assert pca.error_at(pca.error_by_dimension(pair, mean, components), 100, 60) == pytest.approx(0, abs=1e-8)
+
+
+class RowsOnDisk:
+    """Images of which only slices and arrays of rows can be had, and the largest number of them at a time."""
+
+    def __init__(self, images):
+        self._images, self.shape, self.most = images, images.shape, 0
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, rows):
+        chosen = self._images[rows]
+        self.most = max(self.most, len(chosen))
+        return chosen
+
+
+@pytest.mark.parametrize("max_pixels", [4096, 50], ids=["float images", "products of pairs"])
+def test_pca_in_pieces_from_disk_is_that_in_memory(rng, monkeypatch, max_pixels):
+    images = images_of_rank(rng, 40, 8)
+    monkeypatch.setattr(pca, "MAX_PIXELS", max_pixels)
+    expected = pca.fit(images)
+    expected_mse, expected_codes = pca.error_by_dimension(images, *expected), pca.project(images, *expected)
+    monkeypatch.setattr(pixels, "PIECE", 60 * 7)  # 7 images at a time
+    rows = RowsOnDisk(images)
+    mean, components = pca.fit(rows)
+    np.testing.assert_array_equal(components, expected[1])
+    rows = RowsOnDisk(images)
+    np.testing.assert_allclose(pca.error_by_dimension(rows, mean, components), expected_mse, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(pca.project(rows, mean, components), expected_codes, rtol=1e-5, atol=1e-5)
+    assert rows.most == 7
+
+
+@pytest.mark.parametrize("max_pixels", [4096, 50], ids=["float images", "products of pairs"])
+def test_pca_is_fitted_on_as_many_images_as_memory_may_hold(rng, monkeypatch, max_pixels):
+    images = images_of_rank(rng, 40, 8)
+    monkeypatch.setattr(pca, "MAX_PIXELS", max_pixels)
+    monkeypatch.setattr(pca, "MAX_BYTES", 60 * 4 * 21 if max_pixels == 4096 else 60 * 21)
+    monkeypatch.setattr(pca, "max_components", lambda size: 100)
+    rows = RowsOnDisk(images)
+    mean, components = pca.fit(rows)
+    assert rows.most == 21
+    chosen = images[np.linspace(0, 39, 21).round().astype(int)]
+    np.testing.assert_allclose(mean, chosen.reshape(21, -1).mean(0) / 255, rtol=1e-5)
+    assert len(components) == 20
+
+
+def test_pca_of_photographs_fits_in_memory():
+    for size in (3 * 64 * 64, 3 * 256 * 256, 3 * 1024 * 1024):
+        assert 4 * size * pca.max_components(size) <= 2**29
+    assert pca.max_components(3 * 256 * 256) == 512
+
+
+def linear_model(shape, latent_dim=2):
+    torch.manual_seed(0)
+    spec = Spec(shape=shape, latent_dim=latent_dim, channels=(), widths=(), bottleneck="linear", k=1)
+    return Autoencoder(spec).eval()
+
+
+@pytest.mark.parametrize(("numbers", "images"), [(2**23, 120), (70 * 16, 70), (16, 50)])
+def test_ablation_decodes_fewer_images_where_they_are_large(rng, monkeypatch, numbers, images):
+    monkeypatch.setattr(ablation, "NUMBERS", numbers)
+    monkeypatch.setattr(pixels, "PIECE", 16 * 30)  # in pieces of 30 images
+    model, test = linear_model((1, 4, 4)), RowsOnDisk(rng.integers(0, 256, (120, 1, 4, 4), np.uint8))
+    codes = rng.normal(size=(120, 2)).astype(np.float32)
+    mean = np.array([0.1, 0.2])
+    table = ablation.ablation_table(model, mean, test, codes, torch.device("cpu")).set_index("dimension")
+    chosen = np.linspace(0, 119, images).round().astype(int)
+    target = torch.from_numpy(test[chosen] / 255)
+    with torch.no_grad():
+        whole = torch.from_numpy(codes[chosen])
+        for dimension in (0, 1):
+            ablated = whole.clone()
+            ablated[:, dimension] = mean[dimension]
+            added = ((model.decode(ablated) - target) ** 2).mean() - ((model.decode(whole) - target) ** 2).mean()
+            assert table.loc[dimension, "mse_added"] == pytest.approx(added.item(), abs=1e-6)
 
 
 def test_the_ratio_to_a_pca_without_loss_is_undefined():

@@ -20,7 +20,7 @@ from stages.autoencoder.scores import ablation, code_usage, maps
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
 from tests.support import stage_folders
 
-TEST, EMBEDDINGS = Path("data/split/test.safetensors"), Path("data/embeddings.safetensors")
+EMBEDDINGS = Path("data/embeddings.safetensors")
 CPU = torch.device("cpu")
 
 
@@ -36,13 +36,14 @@ def clouds(count=90, dimensions=5):
     return (which[:, None] * 20 + rng.normal(size=(count, dimensions))).astype(np.float32), which
 
 
-def test_a_part_comes_in_the_order_of_its_index(tmp_path):
-    about = {"class_names": [str(number) for number in range(71)], "normal_classes": []}
-    values = {"index": np.array([7, 2, 5]), "labels": np.array([70, 20, 50])}
-    arrays.save(tmp_path / "part.safetensors", values, about)
-    found, told = split_files.load(tmp_path / "part.safetensors", "labels")
-    assert found["labels"].tolist() == [20, 50, 70]
-    assert told == about
+def test_a_part_comes_in_the_order_of_its_index(workspace):
+    folder = workspace()
+    stage_folders.make(folder)
+    stage_folders.save_part(folder, "test", np.array([3, 1, 2]), np.array([70, 20, 50]), list("abcd"), [])
+    part = split_files.load(split_files.TEST)
+    assert part.labels.tolist() == [1, 2, 3]
+    assert part.index.tolist() == [20, 50, 70]
+    assert np.array_equal(part.images[:], arrays.load(Path("data/raw.safetensors"))[0]["images"][[20, 50, 70]])
 
 
 def test_the_pca_map_is_the_projection_on_the_first_two_axes():
@@ -108,7 +109,7 @@ def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
     found, about = arrays.load(EMBEDDINGS)
     assert set(found) == {"train", "test", "mapped"} | present
     assert set(about["trust"]) == present
-    images = arrays.load(TEST)[0]["images"]
+    images = stage_folders.read_images()
     with torch.no_grad():
         expected = made.encode(torch.from_numpy(images) / 255)
     np.testing.assert_allclose(found["test"], expected, rtol=1e-5, atol=1e-6)
@@ -171,7 +172,7 @@ def test_of_many_dimensions_those_that_vary_most_are_measured(workspace, monkeyp
 
 def test_kl_of_each_dimension_is_that_of_torch_distributions(workspace):
     made = stage_folders.make(workspace(), bottleneck="gaussian")
-    images = arrays.load(TEST)[0]["images"]
+    images = stage_folders.read_images()
     with torch.no_grad():
         code = made.code(torch.from_numpy(images) / 255)
         posterior = torch.distributions.Normal(code.mean, (code.log_var / 2).exp())

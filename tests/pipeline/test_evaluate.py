@@ -17,12 +17,12 @@ from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures import code_figures, image_grids, score_figures
 from stages.autoencoder.model import model_file
-from stages.autoencoder.scores import probes
+from stages.autoencoder.scores import anomalies, pca, probes
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.training import corruption
 from tests.support import stage_folders
 
-TEST, RECONSTRUCTIONS = Path("data/split/test.safetensors"), Path("data/reconstructions.safetensors")
+RECONSTRUCTIONS = Path("data/reconstructions.safetensors")
 EVERY = stage_folders.EVERY
 OF_VARIANT = {
     "undercomplete": ({}, []),
@@ -30,7 +30,8 @@ OF_VARIANT = {
     "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "active_units"]),
     "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active"]),
     "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active"]),
-    "anomalies": ({"normal": (0, 2)}, ["auroc"]),
+    "anomalies": ({"normal": (0, 2)}, ["auroc", "precision", "recall", "f1"]),
+    "masks": ({"normal": (0, 2), "masks": True}, ["auroc", "precision", "recall", "f1", "pixel_auroc"]),
 }
 
 
@@ -43,8 +44,8 @@ def undrawn(monkeypatch):
         monkeypatch.setattr(module, name, lambda *given, **named: None)
 
 
-def pixels(path=TEST):
-    return arrays.load(path)[0]["images"] / np.float32(255)
+def pixels(name="test"):
+    return stage_folders.read_images(name) / np.float32(255)
 
 
 @pytest.mark.parametrize("variant", OF_VARIANT)
@@ -94,7 +95,7 @@ def test_results_of_another_model_are_refused(stale, workspace, undrawn):
     before = stage_folders.outputs()
     with torch.no_grad():
         made.decoder[-2].bias += 1
-    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
+    model_file.save(Path("data/model.safetensors"), made, {"corruption": None, "threshold": 0.1})
     stage_folders.run("reconstruct" if stale == "embeddings" else "embed")
     reason = r"got one made with another model; run dvc repro"
     message = rf"^data/{stale}\.safetensors: must be made with data/model\.safetensors; {reason}"
@@ -118,10 +119,10 @@ def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
     assert found["bce"] == pytest.approx(bce.item() / 40, rel=1e-5)
     psnr = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, output.numpy(), strict=True)]
     assert found["psnr"] == pytest.approx(np.mean(psnr), rel=1e-6)
-    train = pixels(Path("data/split/train.safetensors")).reshape(60, -1)
-    pca = PCA(3).fit(train.astype(float))
+    train = pixels("train").reshape(60, -1)
+    fitted = PCA(3).fit(train.astype(float))
     flat = clean.reshape(40, -1)
-    expected = np.square(pca.inverse_transform(pca.transform(flat)) - flat).mean()
+    expected = np.square(fitted.inverse_transform(fitted.transform(flat)) - flat).mean()
     assert found["pca_mse"] == pytest.approx(expected, rel=1e-4)
     assert found["pca_ratio"] == pytest.approx(found["mse"] / expected, rel=1e-4)
 
@@ -129,11 +130,13 @@ def test_reconstruction_scores_are_those_of_the_arrays(workspace, undrawn):
 def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
     stage_folders.make(workspace())
     stage_folders.run()
-    parts = [arrays.load(Path(f"data/split/{name}.safetensors"))[0] for name in ("train", "test")]
-    pca = PCA(3).fit(parts[0]["images"].reshape(60, -1) / 255)
-    codes = [pca.transform(part["images"].reshape(len(part["images"]), -1) / 255).astype(np.float32) for part in parts]
+    flat = {name: pixels(name).reshape(-1, 64) for name in ("train", "test")}
+    fitted = PCA(3).fit(flat["train"].astype(float))
     expected = probes.score_codes(
-        *(LabelledCodes(*pair) for pair in zip(codes, (part["labels"] for part in parts), strict=True))
+        *(
+            LabelledCodes(fitted.transform(images).astype(np.float32), stage_folders.read_labels(name))
+            for name, images in flat.items()
+        )
     )
     with Path("plots/codes.csv").open() as file:
         table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
@@ -178,16 +181,75 @@ def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, und
 def test_anomalies_are_the_images_of_classes_that_are_not_normal(workspace, undrawn):
     stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
     stage_folders.run()
-    part = arrays.load(TEST)[0]
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean((1, 2, 3))
-    expected = roc_auc_score(np.isin(part["labels"], [0, 3]), error)
+    expected = roc_auc_score(np.isin(stage_folders.read_labels(), [0, 3]), error)
     assert stage_folders.metrics()["auroc"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_precision_and_recall_are_those_at_the_threshold_of_the_model(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
+    stage_folders.run()
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean((1, 2, 3))
+    above, anomalous = error > stage_folders.THRESHOLD, np.isin(stage_folders.read_labels(), [0, 3])
+    assert 0 < above.sum() < len(above)
+    found, hits = stage_folders.metrics(), (above & anomalous).sum()
+    assert found["precision"] == pytest.approx(hits / above.sum())
+    assert found["recall"] == pytest.approx(hits / anomalous.sum())
+    assert found["f1"] == pytest.approx(2 * hits / (above.sum() + anomalous.sum()))
+
+
+def test_each_anomalous_class_has_its_auroc_against_the_normal_images(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
+    stage_folders.run()
+    labels = stage_folders.read_labels()
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
+    with Path("plots/per_class.csv").open() as file:
+        found = {row["class"]: row["auroc"] for row in csv.DictReader(file)}
+    assert found["class 1"] == found["class 2"] == ""
+    for number in (0, 3):
+        chosen = np.isin(labels, [1, 2, number])
+        expected = roc_auc_score(labels[chosen] == number, error[chosen])
+        assert float(found[f"class {number}"]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("pixels_counted", [2**22, 500])
+def test_pixel_auroc_is_that_of_all_pixels_of_normal_and_masked_images(workspace, undrawn, monkeypatch, pixels_counted):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), shape=(3, 8, 8), normal=(1, 2), masks=True)
+    stage_folders.run()
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean(1)
+    truth = np.zeros(error.shape, bool)
+    truth[np.isin(stage_folders.read_labels(), [0, 3]), :, :4] = True
+    step = -(-truth.size // pixels_counted)
+    expected = roc_auc_score(truth.reshape(-1)[::step], error.reshape(-1)[::step])
+    monkeypatch.setattr(anomalies, "MAX_PIXELS", pixels_counted)
+    monkeypatch.setattr(anomalies, "BATCH_SIZE", 7)
+    stage_folders.run("evaluate")
+    assert stage_folders.metrics()["pixel_auroc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_table_of_test_images_has_path_class_errors_and_code_of_each(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2), names=True)
+    stage_folders.run()
+    with Path("data/test_images.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    scores = ["mse", "psnr", "ssim", "z0", "z1", "z2"]
+    assert list(found[0]) == ["index", "path", "class", "anomalous", "above_threshold", *scores]
+    error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
+    codes, labels = arrays.load(Path("data/embeddings.safetensors"))[0]["test"], stage_folders.read_labels()
+    assert [row["index"] for row in found] == [str(number) for number in range(60, 100)]
+    for number, row in enumerate(found):
+        assert row["path"] == f"folder/image {60 + number}.png"
+        assert row["class"] == f"class {labels[number]}"
+        assert row["anomalous"] == str(labels[number] in (0, 3))
+        assert row["above_threshold"] == str(bool(error[number] > stage_folders.THRESHOLD))
+        assert float(row["mse"]) == pytest.approx(error[number], rel=1e-5)
+        assert [float(row[f"z{d}"]) for d in range(3)] == pytest.approx(codes[number].tolist(), rel=1e-5)
 
 
 def test_classes_are_averaged_apart(workspace, undrawn):
     stage_folders.make(workspace({"embed": {"map": "none"}}))
     stage_folders.run()
-    labels = arrays.load(TEST)[0]["labels"]
+    labels = stage_folders.read_labels()
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
     with Path("plots/per_class.csv").open() as file:
         found = list(csv.DictReader(file))
@@ -210,7 +272,21 @@ EDGES = {  # what is special -> settings, what is absent for it
     "more dimensions than pixels": ({"latent_dim": 100, "bottleneck": "relu"}, {"pca_ratio"}),
     "two pixels high": ({"shape": (1, 2, 9)}, {"ssim"}),
     "in colour": ({"shape": (3, 9, 6)}, set()),
+    "no classes": ({"classes": 0, "names": True}, CODES),
 }
+
+
+def test_more_dimensions_than_components_are_kept_leave_the_comparison_with_pca_out(
+    workspace, undrawn, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(pca, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pca, "MAX_COMPONENTS", 8)
+    stage_folders.make(workspace({"embed": {"map": "none"}}), shape=(3, 8, 8), latent_dim=10)
+    stage_folders.run()
+    assert set(EVERY) - set(stage_folders.metrics()) == {"pca_ratio", "pca_mse", "trust"}
+    assert "no pca_mse: the baseline keeps 8 components of such images, latent_dim is 10" in caplog.text
+    assert "no pca_ratio: there is no pca_mse" in caplog.text
 
 
 PLAIN = {"one class", "two test images", "seven test images", "one dimension, sparse", "as many dimensions as pixels"}
@@ -227,7 +303,9 @@ def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog
     found = stage_folders.metrics()
     sparse = settings.get("bottleneck") in ("relu", "top_k")
     expected = (
-        {*EVERY} | ({"hoyer", "mean_active"} if sparse else set()) | ({"auroc"} if "normal" in settings else set())
+        {*EVERY}
+        | ({"hoyer", "mean_active"} if sparse else set())
+        | ({"auroc", "precision", "recall", "f1"} if "normal" in settings else set())
     )
     assert set(found) == expected - absent
     assert all(name in caplog.text for name in absent)
@@ -243,7 +321,7 @@ def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request)
     with torch.no_grad():
         made.encoder[-1].weight.zero_()
         made.encoder[-1].bias.zero_()
-    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
+    model_file.save(Path("data/model.safetensors"), made, {"corruption": None, "threshold": 0.1})
     stage_folders.run()
     found = stage_folders.metrics()
     assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)
@@ -277,6 +355,7 @@ def test_the_page_of_metrics_names_the_columns_of_each_table(workspace, undrawn)
         for line in lines
         for file in re.findall(r"plots/\S+?\.csv", line)
     }
+    assert tables["plots/per_class.csv"].pop() == "auroc"  # of anomalous classes, which there are none of here
     for path in Path("plots").rglob("*.csv"):
         assert path.read_text().splitlines()[0].split(",") == tables[path.as_posix()], path
     assert (ROOT / "plots/loss.csv").read_text().splitlines()[0].split(",") == tables["plots/loss.csv"]

@@ -1,5 +1,6 @@
 """Faults and hostile input are refused in one line and leave earlier outputs unchanged. Long runs: tests/stress."""
 
+import io
 import json
 import os
 import resource
@@ -26,8 +27,10 @@ from stages.autoencoder.model import model_file
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.sources import idx_files
+from stages.autoencoder.sources.dataset import in_memory
+from stages.autoencoder.sources.published import idx_files
 from stages.autoencoder.training import checkpoint
+from stages.autoencoder.training.preparation import prepare
 from stages.runtime import command
 from tests.stress import fuzz
 from tests.support import stage_folders
@@ -102,8 +105,8 @@ def test_full_disk_is_one_line_and_keeps_earlier_output(workspace):
             command.run_main(download.main)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    # 1,797 images of 64 bytes, as many labels of 8, and a header
-    assert str(exit_error.value).startswith("data/raw.safetensors: File too large; 129,")
+    # 1,797 images of 64 bytes, as many labels of 8 and parts of 1, a digest of 32, and a header
+    assert str(exit_error.value).startswith("data/raw.safetensors: File too large; 131,")
     assert str(exit_error.value).endswith(" bytes could not be written; make room or give access, then run again")
     assert download.RAW.read_bytes() == b"of an earlier run"
     assert [path.name for path in (folder / "data").iterdir()] == ["raw.safetensors"]
@@ -203,7 +206,11 @@ def test_train_refuses_a_network_with_too_many_weights(params):
     params["train"] |= {"architecture": "mlp", "mlp": {"widths": [65536] * 3}}
     chosen = TrainParams.model_validate({name: params[name] for name in TrainParams.model_fields})
     with pytest.raises(UserError, match=r"^params.yaml: a network may have 268,435,456 weights, .*lower train.mlp"):
-        train.prepare(chosen, np.zeros((4, 1, 8, 8), np.uint8), np.zeros((4, 1, 8, 8), np.uint8))
+        prepare(chosen, np.zeros((4, 1, 8, 8), np.uint8), np.zeros((4, 1, 8, 8), np.uint8))
+
+
+def read_idx(content, place):
+    return idx_files.IdxFile(place, lambda: io.BytesIO(content), "uint8", (28, 28), 100).read_all()
 
 
 def test_programs_in_disguise_are_refused_and_not_run(tmp_path, monkeypatch):
@@ -217,7 +224,7 @@ def test_programs_in_disguise_are_refused_and_not_run(tmp_path, monkeypatch):
             with pytest.raises(UserError, match="file: must be a whole safetensors file"):
                 load(Path("file"))
         with pytest.raises(UserError, match="must be one whole gzip file"):
-            idx_files.read(content, "file", "uint8", (28, 28))
+            read_idx(content, "file")
     tagged = fuzz.PARAMS + "extra: !!python/object/apply:os.system ['touch pwned']\n"
     Path("params.yaml").write_text(tagged)
     with pytest.raises(
@@ -229,10 +236,12 @@ def test_programs_in_disguise_are_refused_and_not_run(tmp_path, monkeypatch):
     assert not (tmp_path.parent.parent / "escaped").exists()
 
 
-GOOD_ARRAYS = {
+GOOD_PART = {"labels": np.array([0, 1, 2, 0, 1, 2]), "index": np.arange(6)}
+GOOD_RAW = {
     "images": np.zeros((6, 1, 8, 8), np.uint8),
-    "labels": np.array([0, 1, 2, 0, 1, 2]),
-    "index": np.arange(6),
+    "labels": GOOD_PART["labels"],
+    "parts": np.zeros(6, np.uint8),
+    "digest": np.zeros(32, np.uint8),
 }
 DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
 
@@ -240,28 +249,48 @@ DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
 @pytest.mark.parametrize(
     ("array_changes", "description_changes", "message"),
     [
-        ({"labels": np.arange(5) % 3}, {}, "its arrays must be of one length; got 6 images, 5 labels, 6 index"),
+        ({"labels": np.arange(5) % 3}, {}, "its arrays must be of one length; got 5 labels, 6 index"),
         ({"labels": np.full(6, 3)}, {}, r"labels must be in 0\.\.2; got 3\.\.3"),
         ({"labels": np.full(6, -1)}, {}, r"labels must be in 0\.\.2; got -1\.\.-1"),
         ({"labels": np.zeros(6)}, {}, "labels must be int64 of 1 dimensions, none of them 0; got float64"),
-        ({"images": np.zeros((6, 8, 8), np.uint8)}, {}, r"images must be uint8 of 4 dimensions.*got uint8 \(6, 8, 8\)"),
-        (
-            {"images": np.zeros((6, 1, 0, 8), np.uint8)},
-            {},
-            r"images must be uint8 of 4 dimensions, none of them 0; got",
-        ),
+        ({"labels": GOOD_PART["labels"][:0], "index": GOOD_PART["index"][:0]}, {}, "labels must be int64 of 1 dim"),
+        ({"index": np.arange(1, 7)}, {}, r"index must be in 0\.\.5; got 1\.\.6"),
+        ({"index": np.array([0, 1, 2, 3, 4, 4])}, {}, "index must name each image once"),
         ({}, {"class_names": ["a", "b\n", "c"]}, "class_names must be a list of printable texts"),
         ({}, {"class_names": "abc"}, "class_names must be a list of printable texts"),
-        ({}, {"normal_classes": ["a"]}, "normal_classes must be a list of class numbers"),
-        ({}, {"normal_classes": None}, "normal_classes must be a list of class numbers"),
-        ({}, {"published_test": 6}, "published_test must be a number of images below 6"),
+        ({}, {"normal_classes": [1]}, "normal_classes must be a list of printable texts"),
+        ({}, {"normal_classes": None}, "normal_classes must be a list of printable texts"),
     ],
 )
 def test_images_and_labels_that_disagree_are_refused(tmp_path, array_changes, description_changes, message):
-    path = tmp_path / "part"
-    arrays.save(path, GOOD_ARRAYS | array_changes, DESCRIPTION | description_changes)
+    part, raw = tmp_path / "part", tmp_path / "raw"
+    arrays.save(raw, GOOD_RAW, DESCRIPTION)
+    arrays.save(part, GOOD_PART | array_changes, DESCRIPTION | {"images": "00" * 32} | description_changes)
     with pytest.raises(UserError, match=f"part: {message}.*delete it and run dvc repro"):
-        split_files.load_in_file_order(path, *GOOD_ARRAYS)
+        split_files.load(part, raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": np.zeros((6, 8, 8), np.uint8)}, r"images must be uint8 of 4 dimensions.*got uint8 \(6, 8, 8\)"),
+        ({"images": np.zeros((6, 1, 0, 8), np.uint8)}, r"images must be uint8 of 4 dimensions, none of them 0; got"),
+        ({"images": np.zeros((6, 1, 8, 8), np.int64)}, r"images must be uint8 of 4 dimensions, none of them 0; got"),
+        ({"digest": np.zeros(31, np.uint8)}, r"digest must be 32 bytes; got 31"),
+    ],
+)
+def test_packed_images_that_are_none_are_refused(tmp_path, changes, message):
+    arrays.save(tmp_path / "raw", GOOD_RAW | changes, DESCRIPTION)
+    arrays.save(tmp_path / "part", GOOD_PART, DESCRIPTION | {"images": "00" * 32})
+    with pytest.raises(UserError, match=f"raw: {message}.*run dvc repro"):
+        split_files.load(tmp_path / "part", tmp_path / "raw")
+
+
+def test_a_part_of_other_images_is_refused(tmp_path):
+    arrays.save(tmp_path / "raw", GOOD_RAW, DESCRIPTION)
+    arrays.save(tmp_path / "part", GOOD_PART, DESCRIPTION | {"images": "11" * 32})
+    with pytest.raises(UserError, match=r"part: must be made from .*raw; got one made from other images; run dvc"):
+        split_files.load(tmp_path / "part", tmp_path / "raw")
 
 
 HOSTILE_NAMES = ["../../up", "/etc/passwd", "$x^{$ <b>", "日本"]  # a path, a formula, markup, signs that the font lacks
@@ -318,24 +347,15 @@ def test_odd_images_give_finite_scores_or_none(name, workspace, no_figures, capl
     dims = 50 if name == "more dimensions than images" else 4  # 43 train
     workspace({"latent_dim": dims, "train": {"epochs": 1}, "embed": {"map": "none"}})
     images, labels = make_odd_images(name)
-    arrays.save(split.RAW, {"images": images, "labels": labels}, DESCRIPTION | {"published_test": 0})
+    stage_folders.save_raw(Path(), in_memory(images, labels, "abc", 0))
     for stage in (split, baseline, train, reconstruct, embed, evaluate):
         stage.main()
     metrics = stage_folders.metrics()  # refuses NaN and infinity
     assert set(stage_folders.EVERY) - set(metrics) == MISSING_SCORES[name]
-    assert all(f"no {missing}" in caplog.text or f", {missing}:" in caplog.text for missing in MISSING_SCORES[name])
+    assert all(f"no {missing}" in caplog.text or f", {missing}" in caplog.text for missing in MISSING_SCORES[name])
     output = arrays.load(evaluate.RECONSTRUCTIONS)[0]["output"]
-    clean = arrays.load(evaluate.TEST)[0]["images"] / np.float32(255)
+    clean = stage_folders.read_images() / np.float32(255)
     assert metrics["mse"] == pytest.approx(np.square(output - clean, dtype=float).mean(), rel=1e-6)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_too_few_images_to_split_are_refused(count, workspace):
-    workspace()
-    images, labels = make_odd_images("")
-    arrays.save(split.RAW, {"images": images[:count], "labels": labels[:count]}, DESCRIPTION | {"published_test": 0})
-    with pytest.raises(UserError, match=r"^params.yaml: split.test must leave images of each class on both sides"):
-        split.main()
 
 
 def test_model_that_gives_nan_is_one_line_and_no_metrics(workspace, no_figures):
@@ -344,18 +364,22 @@ def test_model_that_gives_nan_is_one_line_and_no_metrics(workspace, no_figures):
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.fill_(3e38)  # finite, but the sum of two is infinite
-    model_file.save(reconstruct.MODEL, model, {"corruption": None})
+    model_file.save(reconstruct.MODEL, model, {"corruption": None, "threshold": 0.1})
     for stage in (reconstruct, embed):
         with pytest.raises(UserError, match=r"^model: must give finite numbers"):
             stage.main()
-    assert sorted(path.name for path in (folder / "data").iterdir()) == ["model.safetensors", "split"]
+    assert sorted(path.name for path in (folder / "data").iterdir()) == [
+        "model.safetensors",
+        "raw.safetensors",
+        "split",
+    ]
 
 
 @given(st.binary(max_size=300))
 @settings(max_examples=100, derandomize=True, database=None, deadline=None)
 def test_random_bytes_are_never_an_idx_file(content):
     with pytest.raises(UserError):
-        idx_files.read(content, "noise", "uint8", (28, 28))
+        read_idx(content, "noise")
 
 
 def test_pipe_in_place_of_params_is_refused():

@@ -17,9 +17,13 @@ from sklearn.decomposition import PCA
 from stages import train as train_stage
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data import packed_file, split_files
 from stages.autoencoder.model import autoencoder, model_file, networks, objectives
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training.loop import Training
+from stages.autoencoder.training.batches import Batches
+from stages.autoencoder.training.loop import Training, suitable_batch_size
+from stages.autoencoder.training.preparation import prepare
+from tests.support import stage_folders
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def settings(params):
 
 
 def trained(settings, digits):
-    training = train_stage.prepare(settings, digits[:600], digits[600:800])
+    training = prepare(settings, digits[:600], digits[600:800])
     list(training.epochs())
     return training
 
@@ -90,7 +94,7 @@ def test_the_objective_is_the_sum_of_its_terms(settings, digits):
     images = torch.from_numpy(digits[:32]).float() / 255
     for variant, loss in (("sparse", "mse"), ("variational", "bce")):
         chosen = settings(variant=variant, loss=loss)
-        training = train_stage.prepare(chosen, digits[:64], digits[:64])
+        training = prepare(chosen, digits[:64], digits[:64])
         training.model.eval()
         code = training.model.code(images, torch.Generator().manual_seed(3))
         logits = training.model.decoder(code.z)
@@ -105,7 +109,7 @@ def test_the_objective_is_the_sum_of_its_terms(settings, digits):
 def test_the_denoising_input_is_corrupted_and_its_target_clean(settings, digits):
     """With every pixel masked the model sees black images, and is to give the clean ones."""
     chosen = settings(variant="denoising", denoising={"corruption": "masking", "level": 1.0})
-    training = train_stage.prepare(chosen, digits[:64], digits[:64])
+    training = prepare(chosen, digits[:64], digits[:64])
     training.model.eval()
     images = torch.from_numpy(digits[:32]).float() / 255
     expected = objectives.squared_error(training.model.decoder(training.model.encode(torch.zeros_like(images))), images)
@@ -113,7 +117,7 @@ def test_the_denoising_input_is_corrupted_and_its_target_clean(settings, digits)
 
 
 def test_kl_warm_up_is_linear_and_ends_at_beta(settings, digits):
-    training = train_stage.prepare(settings(variational={"beta": 2.0, "warmup_epochs": 4}), digits[:64], digits[:64])
+    training = prepare(settings(variational={"beta": 2.0, "warmup_epochs": 4}), digits[:64], digits[:64])
     assert [training._beta(epoch) for epoch in (1, 2, 4, 5)] == [0.5, 1.0, 2.0, 2.0]
 
 
@@ -133,7 +137,7 @@ def test_patience_ends_training_so_many_epochs_after_the_best(settings, digits, 
 
 
 def test_a_loss_that_is_no_longer_finite_ends_with_one_line(settings, digits):
-    training = train_stage.prepare(settings(), digits[:600], digits[600:800])
+    training = prepare(settings(), digits[:600], digits[600:800])
     with torch.no_grad():
         training.model.decoder[-2].bias[0] = math.nan
     message = r"^training: the loss must stay finite; got nan in epoch 1.*lower train.learning_rate"
@@ -143,7 +147,7 @@ def test_a_loss_that_is_no_longer_finite_ends_with_one_line(settings, digits):
 
 def test_clipping_bounds_the_step(settings, digits):
     """With plain AdamW a bound of nearly nothing changes little; so it is the gradient itself that is looked at."""
-    training = train_stage.prepare(settings(max_grad_norm=0.001, epochs=1), digits[:600], digits[600:800])
+    training = prepare(settings(max_grad_norm=0.001, epochs=1), digits[:600], digits[600:800])
     list(training.epochs())
     norm = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm()
     assert norm <= 0.001 * 1.001
@@ -199,6 +203,69 @@ def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, monkeypa
     assert not train_stage.UNFINISHED.exists()
 
 
+def test_training_reads_no_test_image(copy, finished):
+    """Every byte of every test image is overwritten, in place and under the old digest: the model stays the same."""
+    index = arrays.load(Path("data/split/test.safetensors"), "index")[0]["index"]
+    held, about = arrays.load(packed_file.RAW)
+    held["images"][index] = 255 - held["images"][index]
+    arrays.save(packed_file.RAW, held, about)
+    train_stage.main()
+    for path in ("data/model.safetensors", "plots/loss.csv", "plots/training.png", "metrics/train.json"):
+        assert (copy / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_a_part_refuses_rows_that_are_not_its_own(copy):
+    part = split_files.load(split_files.VALID)
+    for rows in (len(part.images), slice(0, 3), np.array([0, len(part.images)])):
+        if isinstance(rows, slice):
+            assert np.array_equal(part.images[rows], arrays.load(packed_file.RAW)[0]["images"][part.index[:3]])
+        else:
+            with pytest.raises(IndexError):
+                part.images[rows]
+
+
+def test_batches_are_the_same_from_disk_and_from_the_device(copy):
+    images = split_files.load(split_files.TRAIN).images
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:32]
+    mapped = Batches(images, torch.device("cpu"))
+    resident = Batches(images, torch.device("cpu"))
+    resident._resident = torch.from_numpy(images[:])
+    assert torch.equal(mapped.take(rows), resident.take(rows))
+    assert torch.equal(mapped.take(slice(5, 9)), resident.take(slice(5, 9)))
+
+
+def test_the_threshold_is_the_stated_quantile_of_the_validation_errors(copy):
+    model, about = model_file.load(train_stage.MODEL)
+    valid = torch.from_numpy(stage_folders.read_images("valid")) / 255
+    with torch.no_grad():
+        errors = (model(valid) - valid).square().mean((1, 2, 3)).numpy()
+    assert about["anomaly_quantile"] == 0.99
+    assert (errors > about["threshold"]).sum() == 2  # 1 % of 144
+    assert about["threshold"] == pytest.approx(np.quantile(errors, 0.99), rel=1e-4)
+
+
+def test_the_log_says_what_was_built(settings, digits, caplog):
+    caplog.set_level("INFO")
+    chosen = settings(architecture="conv", conv={"channels": "auto", "widths": [32]})
+    training = prepare(chosen, digits[:64], digits[:64])
+    weights = sum(weight.numel() for weight in training.model.parameters())
+    line = "encoder 8x8x1 - 4x4x16 - 2x2x32 - 1x1x64 - 32 - code of 4, decoder its mirror"
+    assert f"{line}, {weights:,} weights; batches of 64" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "size"),
+    [(3600, 28, 128), (99_999, 28, 128), (810, 64, 28), (5, 28, 16), (9999, 128, 128), (9999, 256, 42), (280, 256, 16)],
+)
+def test_an_automatic_batch_is_smaller_of_few_and_of_large_images(count, side, size):
+    assert suitable_batch_size((count, 3, side, side)) == size
+
+
+def test_a_batch_size_that_is_given_is_kept(settings, digits):
+    assert prepare(settings(batch_size=50), digits[:64], digits[:64]).batch_size == 50
+    assert prepare(settings(batch_size="auto"), digits[:640], digits[:64]).batch_size == 22
+
+
 def test_a_progress_bar_changes_no_output(copy, finished, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     before = Path("data/model.safetensors").stat().st_mtime_ns
@@ -223,7 +290,7 @@ def test_the_state_of_another_training_is_not_taken_up(copy, monkeypatch, caplog
 
 
 def test_the_model_file_alone_rebuilds_the_model(copy, monkeypatch):
-    images = arrays.load(train_stage.VALID, "images")[0]["images"]
+    images = stage_folders.read_images("valid")
     batch = torch.from_numpy(images).float() / 255
     (copy / "params.yaml").unlink()
     rebuilt, about = model_file.load(train_stage.MODEL)

@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import roofline, training
+from benchmarks import decoding, roofline, training
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.download import DownloadParams
 from stages.autoencoder.scores import reconstruction
 
 
@@ -123,9 +125,42 @@ def test_our_programs_alone_make_a_table():
     assert "mlp 784-512-16" in training.to_markdown(summarise([make_trial(0, "ours", 3, 1.0)]))
 
 
-@pytest.mark.parametrize("command", [["benchmarks.training"], ["benchmarks.pipeline", "stages"]])
+@pytest.mark.parametrize(
+    "command", [["benchmarks.training"], ["benchmarks.pipeline", "stages"], ["benchmarks.decoding"]]
+)
 def test_zero_repeats_are_refused(command):
     completed = subprocess.run(
         [sys.executable, "-m", *command, "--repeat", "0"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (completed.returncode, completed.stderr) == (1, f"{command[0]}: --repeat must be at least 1; got 0\n")
+
+
+def test_images_to_decode_are_the_same_ones_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "FILES", 12)
+    contents = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        decoding.make_images(folder, 20)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        contents.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 20
+    assert len(set(contents[0].values())) == 12  # the others are links
+    assert {name.rpartition(".")[2] for name in contents[0]} == {"png", "jpg"}
+
+
+def test_both_readers_give_the_same_pictures(tmp_path, monkeypatch):
+    """In the same order; torchvision enlarges and reduces by another filter, and knows no faster decoding of JPEG."""
+    decoding.prepare(tmp_path / "images", 24)
+    monkeypatch.chdir(tmp_path / "images")
+    params = loader.load(DownloadParams)
+    ours = np.concatenate(list(decoding.read_ours(params))).astype(int)
+    theirs = np.concatenate(list(decoding.read_torchvision(params, workers=0)))
+    assert ours.shape == theirs.shape == (24, 3, 64, 64)
+    assert np.abs(ours - theirs).mean(axis=(1, 2, 3)).max() < 6
+
+
+def test_memory_of_decoding_includes_its_processes(tmp_path):
+    row = decoding.measure_memory(tmp_path / "images", 40)
+    assert row["images"] == 40
+    assert 20 < row["MiB"] < 500
+    assert row["MiB of children"] > 10

@@ -77,6 +77,7 @@ addEventListener("load", () => setTimeout(() => {
     revisions: document.getElementById("revisions")?.textContent,
     legends: Object.fromEntries(all(document, ".vega-embed").map(box => [box.id,
       all(box, ".role-legend .role-legend-label text").map(text => text.textContent)])),
+    heights: all(document, ".plot:not(.pictures)").map(box => box.offsetHeight),
     asked: performance.getEntriesByType("resource").map(entry => entry.name),
     wider: document.documentElement.scrollWidth - document.documentElement.clientWidth
   });
@@ -332,6 +333,53 @@ def test_page_draws_equal_revisions_once_under_both_names(tmp_path):
     titles = seen["charts"]["plots_embed_tsne_csv"]["titles"]
     assert [title for title in titles if title in ("one, three", "one", "two", "three")] == ["one, three", "two"]
     assert seen["revisions"] == "one, two, three"
+
+
+def map_page(folder: Path, classes: list[str]) -> Path:
+    """The page of a latent map of images of these classes, as the CSV file has them, and of a bar for each."""
+    style = {"template_dir": TEMPLATE.parent, "title": "t"}
+    points = [{"rev": "HEAD", "x": i % 7, "y": i % 11, "class": classes[i % len(classes)]} for i in range(660)]
+    bars = [{"rev": "HEAD", "class": name, "mse": i + 1} for i, name in enumerate(classes)]
+    renderers = [
+        VegaRenderer(points, "map", template="latent_map", x="x", y="y", **style),
+        VegaRenderer(bars, "bars", template="bars", x="mse", y="class", **style),
+    ]
+    render_html(renderers, folder / "index.html", html_template=TEMPLATE)
+    return folder / "index.html"
+
+
+@needs_chromium
+def test_map_without_classes_has_neither_legend_nor_names(tmp_path):
+    seen = browse(map_page(tmp_path, [""]), tmp_path / "profile")
+    assert seen["failed"] == []
+    assert seen["charts"]["map"]["symbols"] == 660
+    assert seen["charts"]["map"]["colours"] == 1
+    assert seen["legends"]["map"] == []
+    assert [text for text in seen["charts"]["map"]["texts"] if text] == []
+
+
+@needs_chromium
+def test_map_keeps_classes_apart_whose_names_look_like_one_number(tmp_path):
+    names = ["1", "01", "10", "2", "1e1", "no", "null", "NaN", "Infinity"]
+    seen = browse(map_page(tmp_path, names), tmp_path / "profile")
+    assert seen["failed"] == []
+    assert sorted(seen["legends"]["map"]) == sorted(names)
+    assert sorted(seen["charts"]["map"]["texts"]) == sorted(names * 2)  # each with its white edge
+    numbers = [name for name in seen["legends"]["map"] if name in ("1", "2", "10")]
+    assert numbers == ["1", "2", "10"]
+
+
+@needs_chromium
+def test_page_of_300_classes_stays_in_its_boxes(tmp_path):
+    seen = browse(map_page(tmp_path, [f"class {i:03}" for i in range(300)]), tmp_path / "profile")
+    assert seen["failed"] == []
+    assert seen["charts"]["map"]["symbols"] == 660
+    assert seen["charts"]["map"]["texts"] == []
+    assert seen["legends"]["map"][-1] == "…257 entries"
+    assert len(seen["legends"]["map"]) == 44
+    assert len(seen["charts"]["bars"]["texts"]) == 300
+    assert seen["wider"] == 0
+    assert max(seen["heights"]) <= 960
 
 
 @needs_chromium

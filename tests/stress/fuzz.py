@@ -1,6 +1,7 @@
 """`python -m tests.stress.fuzz [KIND ...] --cases 10000`: give the pipeline bad input.
 
-Kinds: params (params.yaml), idx (the files of MNIST), model (the model file), arrays (the other safetensors files).
+Kinds: params (params.yaml), downloads (the files of MNIST, EMNIST, CIFAR-10 and SVHN), images (a user's folder), model
+(the model file), arrays (the other safetensors files).
 The library hypothesis generates the cases. Most are a good file with one fault, so that they pass the first check;
 the others are empty files, noise, other formats and programs.
 A case passes if the stage's own code takes it, or refuses it in one line (UserError) and leaves earlier outputs
@@ -9,8 +10,6 @@ Results: docs/reliability.md. The suite tries a few cases of each kind.
 """
 
 import gzip
-import hashlib
-import io
 import json
 import logging
 import os
@@ -21,10 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,19 +36,22 @@ from safetensors.numpy import load as arrays_from_bytes
 from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load as tensors_from_bytes
 
-from stages import check, download, split, train
+from stages import check, download, split
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data import split_files
+from stages.autoencoder.data import packed_file, split_files
 from stages.autoencoder.model import inference, model_file
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.params.base.loader import load
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.sources.torchvision_datasets import datasets as torchvision
+from stages.autoencoder.sources.dataset import Masks, in_memory
 from stages.autoencoder.training import checkpoint
 from stages.autoencoder.training.loop import Training
+from stages.autoencoder.training.preparation import prepare
 from stages.runtime.command import run_main
+from tests.stress import odd_downloads, odd_image_folders
+from tests.stress.damage import PICKLE, damaged_copies, zip_bytes
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
@@ -181,7 +182,6 @@ def peak_memory() -> int:
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PARAMS_LINES = PARAMS.splitlines()
 LINES_WITH_KEY = [number for number, line in enumerate(PARAMS_LINES) if re.match(r" *\w+:", line)]
-PICKLE = b"cposix\nsystem\n(S'touch pwned'\ntR."  # Python's own format, which runs this command when it is loaded
 ODD_VALUES = [  # written behind the colon of a key
     *("", "~", "null", "yes", "true", "0", "-1", "-0.0", "1e-400", "1e999", ".nan", "-.inf", "0o17", "1_000", "1.0"),
     *("18446744073709551616", "65536", "65537", "4294967295", "1e308", "5e-324", "1" * 5000, "0x" + "f" * 5000),
@@ -271,129 +271,20 @@ def odd_lines(draw: st.DrawFn, line: str) -> str:
     return f"{other}\n{line}"
 
 
-def damaged_copies(content: bytes) -> SearchStrategy[bytes]:
-    """The content cut, lengthened, or with bits flipped, bytes replaced or a piece repeated."""
-    place = st.integers(0, max(len(content) - 1, 0))
-
-    def flip_bits(places: list[tuple[int, int]]) -> bytes:
-        changed = bytearray(content)
-        for at, bit in places:
-            changed[at] ^= 1 << bit
-        return bytes(changed)
-
-    return st.one_of(
-        place.map(lambda at: content[:at]),
-        place.map(lambda at: content[at:]),
-        st.binary(min_size=1, max_size=50).map(lambda more: content + more),
-        st.lists(st.tuples(place, st.integers(0, 7)), min_size=1, max_size=4).map(flip_bits),
-        st.tuples(place, st.binary(max_size=9)).map(lambda x: content[: x[0]] + x[1] + content[x[0] + len(x[1]) :]),
-        st.tuples(place, place).map(lambda x: content[: max(x)] + content[min(x) :]),
-    )
+# downloads: the stage download is given the files of a dataset as the published ones
 
 
-# idx: the stage download is given the four files of MNIST
-
-MNIST_FILES = (  # training images and labels, test images and labels
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
-IMAGE_COUNT = 4  # in the good files
-GZIPPED_ZEROS = {size: gzip.compress(bytes(size), 1) for size in (10**6, 10**8)}  # gzip members follow one another
-ODD_SIZES = st.sampled_from([0, 1, IMAGE_COUNT, 28, 29, 255, 60_000, 10**8, 2**31, 2**32 - 1])
-ODD_SIZES |= st.integers(0, 2**32 - 1)
-IDX_FAULTS = ["header", "count", "unpacked", "packed", "format", "noise"] * 40 + ["bomb"] * 9 + ["huge"]
+def make_downloads_target() -> Target:
+    """The stage download; its output is data/raw.safetensors."""
+    return Target(odd_downloads.downloads(), partial(odd_downloads.run_download, {}), ["data/raw.safetensors"])
 
 
-def make_idx_target() -> Target:
-    """The stage download with dataset mnist; its output is data/raw.safetensors."""
-    Path("params.yaml").write_text("download: {dataset: mnist, mirror: null}\n")
-    return Target(mnist_downloads(), partial(download_mnist, {}), ["data/raw.safetensors"])
+# images: the stage download is given a folder of images
 
 
-def download_mnist(on_disk: dict[str, bytes], case: dict[str, bytes]) -> None:
-    """Run the stage download with these four files as the published MNIST.
-
-    on_disk: {name: content} of the folder of downloads, which the last case wrote; is updated.
-    """
-    folder = Path("data/downloads/mnist")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in case.items():
-        if on_disk.get(name) != content:
-            (folder / name).write_bytes(content)
-            on_disk[name] = content
-    sums = [(name, hashlib.md5(case[name], usedforsecurity=False).hexdigest()) for name in MNIST_FILES]
-    published_files, torchvision.MNIST.resources = torchvision.MNIST.resources, sums
-    try:
-        download.main()
-    finally:
-        torchvision.MNIST.resources = published_files
-
-
-def idx_bytes(type_code: int, sizes: tuple[int, ...], body: bytes) -> bytes:
-    """An IDX file, not compressed."""
-    return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes) + body
-
-
-GOOD_IMAGES = idx_bytes(8, (IMAGE_COUNT, 28, 28), bytes(range(196)) * 4 * IMAGE_COUNT)
-GOOD_LABELS = idx_bytes(8, (IMAGE_COUNT,), bytes(range(IMAGE_COUNT)))
-
-
-@st.composite
-def mnist_downloads(draw: st.DrawFn) -> dict[str, bytes]:
-    """The four files by name, one or two of them with a fault."""
-    files = {name: gzip.compress(good_idx_file(name), mtime=0) for name in MNIST_FILES}
-    for name in draw(st.lists(st.sampled_from(MNIST_FILES), min_size=1, max_size=2)):
-        files[name] = draw(odd_idx_files(name))
-    return files
-
-
-def good_idx_file(name: str) -> bytes:
-    """The file of that name without a fault, not compressed."""
-    return GOOD_IMAGES if "images" in name else GOOD_LABELS
-
-
-@st.composite
-def odd_idx_files(draw: st.DrawFn, name: str) -> bytes:
-    """Replacements for the file of that name."""
-    good = good_idx_file(name)
-    packed = gzip.compress(good, mtime=0)
-    match draw(st.sampled_from(IDX_FAULTS)):
-        case "header":
-            sizes = tuple(draw(st.lists(ODD_SIZES, max_size=5)))
-            sizes = draw(st.sampled_from([sizes, (*sizes[:1], 28, 28)]))
-            bodies = [b"", b"\0", bytes(784), GOOD_IMAGES[16:], GOOD_LABELS[8:], bytes(10**6)]
-            body = draw(st.sampled_from(bodies))
-            return gzip.compress(idx_bytes(draw(st.sampled_from([8, 8, 9, 12, 13, 0, 255])), sizes, body), 1)
-        case "count":
-            count = draw(st.integers(0, 2 * IMAGE_COUNT))
-            item, size = ((28, 28), 784) if "images" in name else ((), 1)
-            pixel = draw(st.integers(0, 255))
-            return gzip.compress(idx_bytes(8, (count, *item), bytes([pixel]) * count * size), 1)
-        case "unpacked":
-            return gzip.compress(draw(damaged_copies(good)), 1)
-        case "packed":
-            return draw(damaged_copies(packed))
-        case "format":
-            others = [good, zlib.compress(good), zip_bytes("../../pwned", good), gzip.compress(packed), packed * 2]
-            others += [packed + gzip.compress(b""), packed[:10], packed + bytes(1000), PICKLE, gzip.compress(PICKLE)]
-            return draw(st.sampled_from(others))
-        case "bomb":
-            claimed = draw(st.sampled_from([IMAGE_COUNT, 85_598, 85_599, 340_000, 2**32 - 1]))
-            zeros = draw(st.sampled_from(list(GZIPPED_ZEROS.values()))) * draw(st.integers(1, 3))
-            return gzip.compress(idx_bytes(8, (claimed, 28, 28), b"")) + zeros
-        case "huge":
-            return bytes(draw(st.sampled_from([2**26, 2**26 + 1])))
-    return draw(st.binary(max_size=100))
-
-
-def zip_bytes(name: str, content: bytes) -> bytes:
-    """A zip archive with one member of that name."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, content)
-    return buffer.getvalue()
+def make_images_target() -> Target:
+    """The stage download with dataset folder; its output is data/raw.safetensors."""
+    return Target(odd_image_folders.image_folders(), odd_image_folders.read_folder, ["data/raw.safetensors"])
 
 
 # model, arrays: safetensors files
@@ -446,6 +337,9 @@ def use_model(case: bytes) -> None:
         inference.apply(model.decode, codes, torch.device("cpu"))
 
 
+GOOD_RAW, GOOD_PART = Path("good_raw"), Path("good_part")
+
+
 def make_arrays_target() -> Target:
     """One file as data/raw (for the stage split), as a file of the split, and as the state of a training."""
     write_arrays_params()
@@ -463,20 +357,26 @@ def write_arrays_params() -> None:
 def make_array_files() -> list[bytes]:
     """Array files without a fault: data/raw, a file of the split, and the state of a training on its images."""
     rng = np.random.default_rng(0)
-    images_and_labels = {"images": rng.integers(0, 256, (60, 1, 8, 8), np.uint8), "labels": np.arange(60) % 3}
-    about = {"dataset": "digits", "class_names": ["a", "b", "c"], "published_test": 0, "normal_classes": []}
-    arrays.save(Path("raw"), images_and_labels, about)
-    arrays.save(Path("split"), images_and_labels | {"index": np.arange(60)}, about)
+    images, labels = rng.integers(0, 256, (60, 1, 8, 8), np.uint8), np.arange(60) % 3
+    dataset = replace(
+        in_memory(images, labels, "abc", 0),
+        names=[f"{number}.png" for number in range(60)],
+        masks=Masks(np.arange(30), [np.ones((30, 8, 8), np.uint8)]),
+    )
+    about = {"dataset": "folder", "class_names": ["a", "b", "c"], "normal_classes": []}
+    download.save(GOOD_RAW, dataset, about)
+    digest = packed_file.read_digest(GOOD_RAW)
+    arrays.save(GOOD_PART, {"labels": labels, "index": np.arange(60)}, about | {"images": digest})
     training = prepare_training()
     list(training.epochs())
-    checkpoint.save(Path("state"), "fingerprint", training, images_and_labels["images"][:1])
-    return [Path(name).read_bytes() for name in ("raw", "split", "state")]
+    checkpoint.save(Path("state"), "fingerprint", training, images[:1])
+    return [path.read_bytes() for path in (GOOD_RAW, GOOD_PART, Path("state"))]
 
 
 def prepare_training() -> Training:
     """A training on 20 images that has not begun, with the params.yaml in the current folder."""
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
-    return train.prepare(load(TrainParams), images, images)
+    return prepare(load(TrainParams), images, images)
 
 
 def read_arrays(good_state: bytes, case: bytes) -> None:
@@ -484,7 +384,8 @@ def read_arrays(good_state: bytes, case: bytes) -> None:
 
     A damaged state is ignored, never refused.
     """
-    for path in (split.RAW, Path("split"), Path("state")):
+    for path in (packed_file.RAW, Path("split"), Path("state")):
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(case)
     training = prepare_training()
     previews = checkpoint.load(Path("state"), "fingerprint", training)
@@ -493,10 +394,14 @@ def read_arrays(good_state: bytes, case: bytes) -> None:
         expected = tensors_from_bytes(good_state)
         restored = training.state()[0] | {"previews": torch.from_numpy(previews)}
         assert all(torch.equal(restored[name], expected[name]) for name in expected | restored), "damage was used"
-    try:
-        split_files.load(Path("split"), "images", "labels")
-    except UserError as error:
-        check_message(error)
+    for part_file, raw in ((Path("split"), GOOD_RAW), (GOOD_PART, packed_file.RAW)):
+        try:
+            part = split_files.load(part_file, raw)
+            assert part.images[:].shape == (len(part.labels), *part.images.shape[1:])
+            part.read_names()
+            part.read_masks()
+        except UserError as error:
+            check_message(error)
     split.main()
 
 
@@ -603,7 +508,8 @@ def odd_arrays(draw: st.DrawFn, good: bytes) -> bytes:
 
 TARGETS = {
     "params": make_params_target,
-    "idx": make_idx_target,
+    "downloads": make_downloads_target,
+    "images": make_images_target,
     "model": make_model_target,
     "arrays": make_arrays_target,
 }

@@ -1,7 +1,8 @@
 """`python -m tests.stress.kills --trials 50`: `dvc repro` is killed at random moments, then run to its end.
 
-Each trial copies the working tree without its results, with a configuration that takes seconds. It starts `dvc repro`,
-kills it, and runs `dvc repro` once more. Every output, byte by byte, and dvc.lock must be as after an undisturbed run.
+Each trial copies the working tree without its results, with a folder of images and a configuration that takes
+seconds. It starts `dvc repro`, kills it, and runs `dvc repro` once more. Every output, byte by byte, and dvc.lock must
+be as after an undisturbed run.
 
 With --power, each trial runs on an ext4 file system in a file. At any moment, that file holds what a disk would hold,
 without what the kernel has not yet written. The trial copies the file at a random moment, mounts the copy, repairs
@@ -22,8 +23,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
+from PIL import Image
 from ruamel.yaml import YAML
+from sklearn.datasets import load_digits
 
 from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
@@ -34,7 +38,8 @@ from tools.workspace.copies import commit_all, copy_working_tree
 from tools.workspace.params_file import write_params
 
 EPOCHS = 10  # the epochs then take about as long as the imports, so kills hit both
-SMALL = {"latent_dim": 4, "download.dataset": "digits", "embed.map": "none", "train.architecture": "mlp"}
+SMALL = {"latent_dim": 4, "embed.map": "none", "train.architecture": "mlp"}
+SMALL |= {"download.dataset": "folder", "download.folder": "photos", "download.colour": "grey"}
 SMALL |= {"train.mlp.widths": [16], "train.epochs": EPOCHS, "train.batch_size": 32, "train.learning_rate": 0.01}
 NOT_COPIED = ("metrics/", "plots/", "docs/", "tests/", "dvc.lock")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -130,8 +135,16 @@ def try_power_losses(template: Path, folder: Path, trials: int, rng: random.Rand
 
 
 def make_template(folder: Path) -> Path:
-    """Make a repository of the working tree's files, with SMALL in params.yaml, without results and cache."""
+    """Make a repository of the working tree's files, with SMALL in params.yaml, without results and cache.
+
+    Its images are scikit-learn's digits, as a folder of PNG files.
+    """
     copy_working_tree(folder, without=NOT_COPIED)
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / f"photos/{label}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15).astype(np.uint8)).save(path)
     write_params(folder / "params.yaml", SMALL, source=folder / "params.yaml")
     commit_all(folder)
     return folder

@@ -2,16 +2,23 @@
 
 import importlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from stages import download
 from stages.autoencoder.core import arrays
+from stages.autoencoder.data import packed_file
 from stages.autoencoder.model import autoencoder, model_file
+from stages.autoencoder.sources.dataset import Dataset, Masks, in_memory
 
 APPLIED = ("baseline", "reconstruct", "embed", "evaluate")
 SHAPE = (1, 8, 8)
+CLASS_NAMES = tuple(f"class {number}" for number in range(400))
+THRESHOLD = 0.1  # MSE per pixel, in the model file
 EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
 
 
@@ -26,29 +33,65 @@ def make(
     bottleneck: str = "linear",
     corruption: str | None = None,
     constant: bool = False,
+    names: bool = False,
+    masks: bool = False,
 ) -> autoencoder.Autoencoder:
-    """Write train and test part and data/model.safetensors; params.yaml is the caller's.
+    """Write data/raw, train and test part and data/model.safetensors; params.yaml is the caller's.
 
-    counts: images in train and test, each class a prototype with noise; normal: the classes that train has.
+    counts: images in train and test, each class a prototype with noise; classes: 0 for none; normal: the classes
+    that train has; names: each image has a path; masks: each test image of another class has a mask, its left half.
     """
     rng = np.random.default_rng(0)
-    prototypes = rng.random((classes, *shape))
-    start = 0
-    for name, count in zip(("train", "test"), counts, strict=True):
-        among = list(normal) if normal and name == "train" else range(classes)
-        labels = np.array([among[i % len(among)] for i in range(count)])
-        images = np.clip(prototypes[labels] + rng.normal(0, 0.1, (count, *shape)), 0, 1) * (not constant)
-        part = {"images": np.rint(images * 255).astype(np.uint8), "labels": labels.astype(np.int64)}
-        part["index"] = np.arange(start, start + count)
-        about = {"class_names": [f"class {number}" for number in range(classes)], "normal_classes": list(normal)}
-        arrays.save(folder / f"data/split/{name}.safetensors", part, about)
-        start += count
+    prototypes = rng.random((max(1, classes), *shape))
+    among = {"train": list(normal) or range(max(1, classes)), "test": range(max(1, classes))}
+    labels = np.array(
+        [among[name][i % len(among[name])] for name, n in zip(among, counts, strict=True) for i in range(n)]
+    )
+    images = np.clip(prototypes[labels] + rng.normal(0, 0.1, (len(labels), *shape)), 0, 1) * (not constant)
+    dataset = in_memory(np.rint(images * 255).astype(np.uint8), labels, CLASS_NAMES[:classes], counts[1])
+    anomalous = np.flatnonzero(~np.isin(labels, normal))
+    if masks:
+        halves = np.zeros((len(anomalous), *shape[1:]), np.uint8)
+        halves[:, :, : shape[2] // 2] = 1
+        dataset = replace(dataset, masks=Masks(anomalous, [halves]))
+    if names:
+        dataset = replace(dataset, names=[f"folder/image {number}.png" for number in range(len(labels))])
+    normal_names = [CLASS_NAMES[number] for number in normal]
+    save_raw(folder, dataset, normal_names)
+    for name, index in zip(among, np.split(np.arange(len(labels)), [counts[0]]), strict=True):
+        save_part(folder, name, labels[index], index, CLASS_NAMES[:classes], normal_names)
     torch.manual_seed(0)
     spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
     made = autoencoder.Autoencoder(spec)
     noise = {"corruption": corruption, "level": 0.3} if corruption else None
-    model_file.save(folder / "data/model.safetensors", made, {"corruption": noise})
+    model_file.save(folder / "data/model.safetensors", made, {"corruption": noise, "threshold": THRESHOLD})
     return made.eval()
+
+
+def save_raw(folder: Path, dataset: Dataset, normal_names: Sequence[str] = ()) -> None:
+    """Write data/raw.safetensors."""
+    about = {"class_names": list(dataset.class_names), "normal_classes": list(normal_names)}
+    download.save(folder / packed_file.RAW, dataset, about)
+
+
+def save_part(
+    folder: Path, name: str, labels: np.ndarray, index: np.ndarray, class_names: Sequence[str], normal: Sequence[str]
+) -> None:
+    """Write one file of the split, of the images in data/raw."""
+    digest = packed_file.read_digest(folder / packed_file.RAW)
+    about = {"class_names": list(class_names), "normal_classes": list(normal), "images": digest}
+    arrays.save(folder / f"data/split/{name}.safetensors", {"labels": labels, "index": index}, about)
+
+
+def read_images(name: str = "test") -> np.ndarray:
+    """The images of a part in the current folder, uint8 (n, C, H, W), read without the project's reader of parts."""
+    index = arrays.load(Path(f"data/split/{name}.safetensors"), "index")[0]["index"]
+    return arrays.load(packed_file.RAW, "images")[0]["images"][index]
+
+
+def read_labels(name: str = "test") -> np.ndarray:
+    """The labels of a part in the current folder, int64 (n,)."""
+    return arrays.load(Path(f"data/split/{name}.safetensors"), "labels")[0]["labels"]
 
 
 def run(*names: str) -> None:

@@ -11,8 +11,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
 from tools.sweeps.grid import Combination
+from tools.sweeps.image_folder import check_folder
 from tools.sweeps.queue import Queue
 from tools.workspace.commands import git
 
@@ -35,8 +37,9 @@ def check_git() -> str:
 def check_workspace(repo: Repo) -> None:
     """Raise UserError for changes that experiments would include silently, and for files that they would not see.
 
-    Changes to what the stages write are allowed.
+    Changes to what the stages write are allowed. `check_folders` looks at the user's own images.
     """
+    images = _read_image_folder(repo)
     outputs = [Path(out.fs_path).relative_to(repo.root_dir) for out in repo.index.outs] + [Path("dvc.lock")]
     changed = [
         path
@@ -45,7 +48,10 @@ def check_workspace(repo: Repo) -> None:
     ]
     if changed:
         raise UserError(_describe_changes(changed))
-    dependencies = [Path(dep.fs_path).relative_to(repo.root_dir) for dep in repo.index.deps]
+    paths = [Path(dep.fs_path) for dep in repo.index.deps]
+    dependencies = [
+        path.relative_to(repo.root_dir) for path in paths if path.is_relative_to(repo.root_dir) and path != images
+    ]
     untracked = [
         path
         for path in git("ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
@@ -55,6 +61,13 @@ def check_workspace(repo: Repo) -> None:
         raise UserError(
             f"{list_names(untracked)}: not in git, and experiments see only what is; git add and git commit first"
         )
+
+
+def check_folders(repo: Repo, combinations: Sequence[Combination]) -> None:
+    """Raise UserError for a folder of the user's own images that experiments would not see as it is here."""
+    sections = [combination.params["download"] for combination in combinations]
+    for folder in dict.fromkeys(section["folder"] for section in sections if section["dataset"] == "folder"):
+        check_folder(repo, folder)
 
 
 def check_queue(queue: Queue, combinations: Sequence[Combination]) -> None:
@@ -77,6 +90,23 @@ def list_names(names: Sequence[str]) -> str:
     """`a, b, c and 4 more`."""
     more = len(names) - MAX_LISTED_NAMES
     return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_image_folder(repo: Repo) -> Path | None:
+    """The folder that params.yaml names for the user's own images; None if params.yaml can't be read.
+
+    Raises UserError if it is no text, which DVC would meet in dvc.yaml and explain badly.
+    """
+    try:
+        params = loader.read_yaml(loader.PARAMS)
+    except UserError:
+        return None
+    section = params.get("download")
+    folder = section.get("folder") if isinstance(section, Mapping) else None
+    if not folder or not isinstance(folder, str):
+        loader.validate(Params, params, loader.PARAMS)
+        return None
+    return Path(os.path.abspath(Path(repo.root_dir, folder)))  # noqa: PTH100  links stay, as in DVC's own paths
 
 
 def _has_git_identity(key: str) -> bool:

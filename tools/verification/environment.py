@@ -27,7 +27,7 @@ from tools.workspace.copies import ROOT
 ENVIRONMENT_FILE, LOCK_FILE = Path("environment.json"), Path("dvc.lock")
 LOCKED_PACKAGES = ROOT / "requirements/cpu.txt"
 # Packages that only draw. They and what they alone require change pictures and no number.
-DRAWING_PACKAGES = frozenset({"matplotlib", "pillow"})
+DRAWING_PACKAGES = frozenset({"matplotlib"})
 INSTRUCTION_SETS = {"x86-64-v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "x86-64-v3": ("avx2", "fma", "bmi2")}
 
 

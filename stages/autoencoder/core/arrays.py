@@ -2,13 +2,16 @@
 
 The description (`about`) is one JSON text in the header: safetensors keeps several metadata keys in the order of
 a hash table, which differs from process to process. Arrays may be NumPy's or torch's; importing this module
-imports no torch.
+imports no torch. Arrays that may be larger than memory are written in pieces (`create`) and read through a memory
+map (`map_array`).
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,6 +20,7 @@ from safetensors import numpy as numpy_files
 from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 
+TYPES = {"uint8": "U8", "int64": "I64", "float32": "F32", "float64": "F64"}  # those of arrays written in pieces
 MAX_DESCRIPTION = 2**24  # characters; a training state has 75 for each epoch, other files have hundreds
 
 
@@ -50,6 +54,80 @@ def from_bytes(content: bytes, *names: str) -> tuple[dict[str, np.ndarray], dict
         raise ValueError(f"must be a whole safetensors file with {', '.join(names) or 'arrays'}; {error!r}") from None
 
 
+class Writer:
+    """Arrays of a file that are written in pieces, each array from its first row to its last."""
+
+    def __init__(self, file: BinaryIO, layout: Mapping[str, tuple[np.dtype[Any], Sequence[int]]], start: int) -> None:
+        """layout: type and shape of each array, in the order of the file; start: where the first one begins."""
+        self._file, self._layout = file, layout
+        self._starts: dict[str, int] = {}
+        for name, (kind, shape) in layout.items():
+            self._starts[name] = start
+            start += math.prod(shape) * kind.itemsize
+        self._rows = dict.fromkeys(layout, 0)
+
+    def append(self, name: str, rows: np.ndarray) -> None:
+        """Write the next rows, (n, ...), of an array. Raises ValueError for another type or shape, or too many."""
+        kind, shape = self._layout[name]
+        done = self._rows[name] + len(rows)
+        if rows.dtype != kind or rows.shape[1:] != tuple(shape[1:]) or done > shape[0]:
+            raise ValueError(f"{name} must be {kind} {tuple(shape)} in all; got {rows.dtype} {rows.shape} up to {done}")
+        row_bytes = math.prod(shape[1:]) * kind.itemsize
+        self._file.seek(self._starts[name] + self._rows[name] * row_bytes)
+        self._file.write(np.ascontiguousarray(rows).data)
+        self._rows[name] = done
+
+    def check_complete(self) -> None:
+        """Raises ValueError if an array lacks rows."""
+        for name, (_, shape) in self._layout.items():
+            if self._rows[name] != shape[0]:
+                raise ValueError(f"{name} must have {shape[0]} rows; got {self._rows[name]}")
+
+
+@contextmanager
+def create(
+    path: Path, layout: Mapping[str, tuple[Any, Sequence[int]]], about: Mapping[str, Any] | None = None
+) -> Iterator[Writer]:
+    """A Writer for a file of arrays with these types and shapes, which appears whole or not at all.
+
+    Raises OSError as files.write does, ValueError if the block ends before every array is complete.
+    """
+    kinds = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in layout.items()}
+    # wide types first: every array then starts at a multiple of the size of its numbers
+    kinds = dict(sorted(kinds.items(), key=lambda item: -item[1][0].itemsize))
+    header: dict[str, Any] = {"__metadata__": {"json": json.dumps(about or {}, sort_keys=True)}}
+    end = 0
+    for name, (kind, shape) in kinds.items():
+        begin, end = end, end + math.prod(shape) * kind.itemsize
+        header[name] = {"dtype": TYPES[kind.name], "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    with files.writing(path, start + end) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        writer = Writer(file, kinds, start)
+        yield writer
+        writer.check_complete()
+
+
+def map_array(path: Path, name: str) -> np.ndarray:
+    """One array of a file as a read-only memory map: its bytes are read when they are used, and none are held.
+
+    Raises UserError as `load` does.
+    """
+    with _open(path, "numpy", "cpu", name) as file:
+        shape = file.get_slice(name).get_shape()
+    with path.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        entry = json.loads(content.read(length))[name]
+    kind = {short: kind for kind, short in TYPES.items()}.get(entry["dtype"])
+    if kind is None:
+        raise UserError(f"{path}: {name} must be of type {', '.join(TYPES)}; got {entry['dtype']}; run dvc repro")
+    if not math.prod(shape):
+        return np.empty(shape, kind)
+    return np.memmap(path, kind, "r", offset=8 + length + entry["data_offsets"][0], shape=tuple(shape))
+
+
 def load(
     path: Path, *names: str, framework: str = "numpy", device: str = "cpu"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -59,10 +137,23 @@ def load(
     refuses a header that claims more. Raises UserError if the file is absent or damaged, or holds no array of
     that name.
     """
+    with _open(path, framework, device, *names) as file:
+        about = _description(file.metadata())
+        return {name: file.get_tensor(name) for name in names or sorted(file.keys())}, about
+
+
+def describe(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """The description of a file and the names of its arrays. Raises UserError as `load` does."""
+    with _open(path, "numpy", "cpu") as file:
+        return _description(file.metadata()), set(file.keys())
+
+
+@contextmanager
+def _open(path: Path, framework: str, device: str, *names: str) -> Iterator[Any]:
+    """A safetensors file, opened; what goes wrong in the block becomes a UserError."""
     try:
         with safe_open(path, framework=framework, device=device) as file:
-            about = _description(file.metadata())
-            return {name: file.get_tensor(name) for name in names or sorted(file.keys())}, about
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run dvc repro, which makes it") from None
     # AttributeError and TypeError: a number type that the framework lacks

@@ -5,10 +5,10 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -16,25 +16,32 @@ from stages.autoencoder.core.errors import UserError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all: to a temporary name beside it, flushed to disk, then renamed.
+    """Write `content` to `path` whole or not at all. Raises OSError with the path and the number of bytes."""
+    with writing(path, len(content)) as file:
+        file.write(content)
 
-    Each process uses its own temporary name, because two that share one could rename each other's unfinished
-    file; .gitignore and .dvcignore cover these names. Temporary files of processes that were killed are removed.
-    Raises OSError with the path and the number of bytes.
+
+@contextmanager
+def writing(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file to write `size` bytes to, which becomes `path` when the block ends, whole or not at all.
+
+    It has a temporary name beside the path until it is flushed to disk. Each process uses its own, because two that
+    share one could rename each other's unfinished file; .gitignore and .dvcignore cover these names. Temporary files
+    of processes that were killed are removed. Raises OSError with the path and the number of bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:  # its own message names neither the path nor the size
-        raise OSError(
-            error.errno, f"{error.strerror}; {len(content):,} bytes could not be written", str(path)
-        ) from None
+        if error.filename not in (None, str(temporary)):
+            raise  # another file's, met inside the block
+        raise OSError(error.errno, f"{error.strerror}; {size:,} bytes could not be written", str(path)) from None
     finally:
         with suppress(OSError):  # a read-only disk complains even about a file that does not exist
             temporary.unlink()

@@ -1,17 +1,33 @@
 """Pixels between disk and model: uint8 0..255 on disk, float32 in [0, 1] where numbers are computed."""
 
-from typing import TYPE_CHECKING, TypeVar
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Images = TypeVar("Images", np.ndarray, "Tensor")
+Array = TypeVar("Array", np.ndarray, "Tensor")
 WHITE = np.float32(255)
+PIECE = 2**23  # numbers that are held as float32 at a time: 32 MiB
 
 
-def to_unit(images: Images) -> Images:
+class ImageRows(Protocol):
+    """Images uint8 (N, C, H, W) in memory or on disk: an array, or `split_files.Images`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """The images at an int, a slice or an array of positions, in memory."""
+
+
+def to_unit(images: Array) -> Array:
     """uint8 images of any shape, NumPy's or torch's -> float32 in [0, 1] of the same shape."""
     return images / WHITE  # type: ignore[operator] # in one pass, without a second float copy
 
@@ -21,6 +37,16 @@ def flatten(images: np.ndarray) -> np.ndarray:
     return to_unit(images.reshape(len(images), -1))
 
 
-def evenly_spaced(images: np.ndarray, count: int) -> np.ndarray:
+def piece_length(shape: Sequence[int], limit: int) -> int:
+    """Images (C, H, W) to hold as float at a time: `limit`, fewer where they would take more than PIECE numbers."""
+    return max(1, min(limit, PIECE // math.prod(shape)))
+
+
+def pieces(count: int, length: int) -> Iterator[slice]:
+    """Slices of at most `length` that cover 0..count-1 in order."""
+    return (slice(start, min(start + length, count)) for start in range(0, count, length))
+
+
+def evenly_spaced(images: ImageRows, count: int) -> np.ndarray:
     """`count` of the images at even steps through the array (all of them if it has fewer): always the same ones."""
     return images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]

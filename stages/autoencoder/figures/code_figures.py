@@ -2,16 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from stages.autoencoder.figures.style import COLOURS, INK, drawing
+from stages.autoencoder.figures.texts import shorten
 
 MARKERS = "os^DvPX*<>"  # one for every ten classes, because there are ten colours
+BINS = 60  # of the histogram of a code of one dimension
 LEGEND_ROWS = 22  # classes in a column of the legend
+MAX_LEGEND = 44  # classes: a legend of more would fill the picture
+MAX_LABELS = 20  # classes named on the map: names of more would hide each other
+NAME_LENGTH, SHORT_NAME = 24, 12  # characters of a class name in a legend of one column; of two, and on the map
 MAX_BARS = 32  # more would leave no room for the number of each dimension
 
 
@@ -20,47 +27,77 @@ def save_map(
 ) -> None:
     """A 2-D map of codes, points (M, 2), coloured by class, with the name of each class at its median.
 
-    If all second coordinates are 0, the classes are drawn one above the other instead.
+    If all second coordinates are 0, the classes are drawn one above the other instead. Without classes, [], all
+    points have one colour. The legend has at most 44 classes, the map the names of at most 20.
     """
     line = not points[:, 1].any()
-    x, y = points[:, 0], (labels if line else points[:, 1])
-    size = float(np.clip(20_000 / len(points), 4, 30))  # fewer points are drawn larger
-    order = np.random.default_rng(0).permutation(len(points))  # otherwise the last class would hide the others
-    with drawing(path, 8, 6.5) as figure:
+    long_names = len(class_names) > LEGEND_ROWS or any(len(name) > SHORT_NAME for name in class_names)
+    with drawing(path, 9.5 if long_names and len(class_names) <= MAX_LEGEND else 8, 6.5) as figure:
         axes = figure.subplots()
-        for group, marker in enumerate(MARKERS):
-            chosen = order[labels[order] // len(COLOURS) % len(MARKERS) == group]
-            colours = np.array(COLOURS)[labels[chosen] % len(COLOURS)]
-            axes.scatter(
-                x[chosen], y[chosen], s=size, c=colours, marker=marker, alpha=0.3 if line else 0.85, linewidths=0
-            )
-        axes.set_title(title)
         axes.set_xlabel(f"first axis ({unit})")
-        if line:
-            axes.set(yticks=range(len(class_names)), yticklabels=class_names, ylabel="class")
+        if len(class_names) > MAX_LEGEND:
+            title += f"\n{len(class_names)} classes: colours repeat; the table beside this picture has their names"
+        axes.set_title(title)
+        if line and not class_names:
+            axes.hist(points[:, 0], BINS, color=COLOURS[0])
+            axes.set_ylabel("images")
             return
-        for number in np.unique(labels):
-            place = np.median(points[labels == number], 0)
-            halo = [withStroke(linewidth=3, foreground="white")]
-            axes.text(place[0], place[1], class_names[number], weight="bold", ha="center", path_effects=halo)
-        handles = [
-            Line2D(
-                [], [], linestyle="", color=COLOURS[i % len(COLOURS)], marker=MARKERS[i // len(COLOURS) % len(MARKERS)]
-            )
-            for i in range(len(class_names))
-        ]
-        columns = -(-len(class_names) // LEGEND_ROWS)
-        axes.legend(
-            handles,
-            class_names,
-            title="class",
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-            handletextpad=0.1,
-            ncols=columns,
-        )
+        _draw_points(axes, points[:, 0], labels if line else points[:, 1], labels, 0.3 if line else 0.85)
+        if line:
+            _name_lines(axes, class_names)
+            return
         axes.set_ylabel(f"second axis ({unit})")
         axes.set_aspect("equal", "datalim")
+        if 0 < len(class_names) <= MAX_LABELS:
+            _name_medians(axes, points, labels, class_names)
+        if 0 < len(class_names) <= MAX_LEGEND:
+            _add_legend(axes, class_names)
+
+
+def _draw_points(axes: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, alpha: float) -> None:
+    """Points with a colour and a marker for each class, in random order: else the last class would hide the others."""
+    size = float(np.clip(20_000 / len(x), 4, 30))  # fewer points are drawn larger
+    order = np.random.default_rng(0).permutation(len(x))
+    for group, marker in enumerate(MARKERS):
+        chosen = order[labels[order] // len(COLOURS) % len(MARKERS) == group]
+        colours = np.array(COLOURS)[labels[chosen] % len(COLOURS)]
+        axes.scatter(x[chosen], y[chosen], s=size, c=colours, marker=marker, alpha=alpha, linewidths=0)
+
+
+def _name_lines(axes: Axes, class_names: Sequence[str]) -> None:
+    """The name of each class at its line; of many classes, only their order."""
+    count = len(class_names)
+    axes.set_ylabel("class")
+    if count > MAX_LEGEND:
+        axes.set(yticks=[], ylabel="class, in the order of the names")
+        return
+    names = [shorten(name, NAME_LENGTH) for name in class_names]
+    axes.set(yticks=range(count), yticklabels=names)
+    if count > LEGEND_ROWS:
+        axes.tick_params("y", labelsize="small")
+
+
+def _name_medians(axes: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """The name of each class at the median of its points."""
+    for number in np.unique(labels):
+        place = np.median(points[labels == number], 0)
+        halo = [withStroke(linewidth=3, foreground="white")]
+        name = shorten(class_names[number], SHORT_NAME)
+        axes.text(place[0], place[1], name, weight="bold", ha="center", path_effects=halo)
+
+
+def _add_legend(axes: Axes, class_names: Sequence[str]) -> None:
+    """All classes beside the map, in one or two columns."""
+    handles = [
+        Line2D([], [], linestyle="", color=COLOURS[i % len(COLOURS)], marker=MARKERS[i // len(COLOURS) % len(MARKERS)])
+        for i in range(len(class_names))
+    ]
+    columns = -(-len(class_names) // LEGEND_ROWS)
+    names = [shorten(name, NAME_LENGTH if columns == 1 else SHORT_NAME) for name in class_names]
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "handletextpad": 0.1, "ncols": columns}
+    legend = axes.legend(handles, [str(i) for i in range(len(names))], title="class", **place)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)  # given to legend(), a name that starts with _ would be left out
 
 
 def save_dimensions(path: Path, table: pd.DataFrame, active: int, latent_dim: int) -> None:

@@ -31,13 +31,13 @@ def pictures_of_codes(
 ) -> Iterator[Picture]:
     """The pictures that make sense for this model.
 
-    codes: float32 (N, D) of test images; classes: the class name of each, (N,).
+    codes: float32 (N, D) of test images; classes: the class name of each, (N,), "" if there are no classes.
     """
     title = "Decoded codes on the straight line from the code of one test image to that of another"
-    pairs = list(zip(*endpoints(classes), strict=True))
-    rows = [
-        (f"{classes[a]} to {classes[b]}", _decode(model, interpolate(codes[a], codes[b]), device)) for a, b in pairs
-    ]
+    rows = []
+    for a, b in zip(*endpoints(classes), strict=True):
+        label = f"{classes[a]} to {classes[b]}" if classes[a] != classes[b] else ""
+        rows.append((label, _decode(model, interpolate(codes[a], codes[b]), device)))
     if rows:
         yield Picture("interpolations", title, rows, [])
 

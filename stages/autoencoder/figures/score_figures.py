@@ -13,8 +13,13 @@ MODEL, PCA = COLOURS[0], COLOURS[1]
 NORMAL, ANOMALOUS = COLOURS[0], COLOURS[2]
 
 
-def save_errors(path: Path, mse: np.ndarray, anomalous: np.ndarray, auroc: float | None) -> None:
-    """Histogram of the error of each image, (N,); if some are anomalous, bool (N,), one for each kind."""
+def save_errors(
+    path: Path, mse: np.ndarray, anomalous: np.ndarray, auroc: float | None, threshold: float | None = None
+) -> None:
+    """Histogram of the error of each image, (N,); if some are anomalous, bool (N,), one for each kind.
+
+    threshold: the error above which an image is called anomalous, > 0; drawn if some are.
+    """
     high = max(mse.max(), MIN_MSE)
     low = max(mse.min(), high * 1e-4)
     bins = np.geomspace(low, high * 1.01, BINS + 1).tolist()
@@ -33,6 +38,8 @@ def save_errors(path: Path, mse: np.ndarray, anomalous: np.ndarray, auroc: float
             axes.set_title(
                 "Error of normal and anomalous test images" + ("" if auroc is None else f"; AUROC {auroc:.3f}")
             )
+            if threshold is not None:
+                axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label=f"threshold {threshold:.3g}")
             axes.legend()
             return
         axes.hist(error, bins, color=MODEL)
@@ -68,6 +75,8 @@ def save_pca_curve(path: Path, pca: np.ndarray, latent_dim: int, mse: float) -> 
             axes.annotate("", (needed, mse), (latent_dim, mse), arrowprops=style)
             # the label goes on the side of the arrow away from the falling curve
             below = needed > latent_dim
+            if not below:
+                axes.margins(y=0.12)  # room for it
             middle, offset, side = np.sqrt(needed * latent_dim), (0, -7 if below else 7), "top" if below else "bottom"
             axes.annotate(
                 f"PCA needs {needed}", (middle, mse), offset, textcoords="offset points", ha="center", va=side

@@ -7,25 +7,33 @@ import torch
 from torch import Tensor
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import to_unit
+from stages.autoencoder.data.pixels import ImageRows, piece_length, pieces, to_unit
+from stages.autoencoder.model.autoencoder import Autoencoder
 
-BATCH_SIZE = 500  # images held as float at a time
+BATCH_SIZE = 500  # images held as float at a time; fewer where they are large
 
 
-@torch.no_grad()
 def apply(
-    function: Callable[[Tensor], Tensor], values: np.ndarray, device: torch.device, batch_size: int = BATCH_SIZE
+    function: Callable[[Tensor], Tensor], values: ImageRows, device: torch.device, batch_size: int | None = None
 ) -> np.ndarray:
     """Apply `function` to `values` in batches along the first axis; uint8 images reach it as float in [0, 1].
 
-    values: uint8 images (N, C, H, W) or float32 codes (N, D). Returns the function's results, float32 (N, ...).
-    Raises UserError if a result is not finite.
+    values: uint8 images (N, C, H, W) or float32 codes (N, D). batch_size: by default 500, fewer large images.
+    Returns the function's results, float32 (N, ...). Raises UserError if a result is not finite.
     """
-    outputs = []
-    for batch in torch.from_numpy(values).split(batch_size):
-        batch = batch.to(device)
-        outputs.append(function(to_unit(batch) if batch.dtype == torch.uint8 else batch).float().cpu())
-    result = torch.cat(outputs)
+    length = batch_size or piece_length(values.shape[1:], BATCH_SIZE)
+    return np.concatenate([_apply_to_batch(function, values[batch], device) for batch in pieces(len(values), length)])
+
+
+def decode(model: Autoencoder, codes: np.ndarray, device: torch.device) -> np.ndarray:
+    """The images, float32 (N, C, H, W) in [0, 1], of codes float32 (N, D)."""
+    return apply(model.decode, codes, device, piece_length(model.spec.shape, BATCH_SIZE))
+
+
+@torch.no_grad()
+def _apply_to_batch(function: Callable[[Tensor], Tensor], values: np.ndarray, device: torch.device) -> np.ndarray:
+    batch = torch.from_numpy(values).to(device)
+    result = function(to_unit(batch) if batch.dtype == torch.uint8 else batch).float().cpu()
     if not result.isfinite().all():
         raise UserError(
             "model: must give finite numbers; got infinity or NaN; lower train.learning_rate and train it again"

@@ -12,6 +12,8 @@ from torch import nn
 
 from stages.autoencoder.model.dense import Dense
 
+SMALLEST_GRID = 8  # pixels a side: further halvings made the error larger
+MAX_WIDE_SIDE = 128  # pixels a side, up to which the first convolution has 16 channels
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
 
@@ -37,6 +39,19 @@ def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent
     levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
     convolutions = [_doubling_block(b, a, grid) for (a, b), grid in reversed(levels[1:])]
     return nn.Sequential(*dense, *convolutions, _transposed(channels[0], shape[0], grids[0], bias=True))
+
+
+def suitable_channels(shape: Sequence[int]) -> tuple[int, ...]:
+    """Channels of convolutions for images (C, H, W): 16, 32, 64, 64, ..., until at most 8 pixels a side are left.
+
+    Above 128 pixels a side they begin with 8, since the first two convolutions take most of the time and memory. At
+    least three, at most eight. Chosen by trials with images of 28, 64, 128 and 256 pixels a side (docs/dev/log.md).
+    """
+    side, halvings = max(shape[1:]), 0
+    first = (8, 16, 32) if side > MAX_WIDE_SIDE else (16, 32)
+    while halvings < 8 and (halvings < 3 or side > SMALLEST_GRID):
+        side, halvings = (side + 1) // 2, halvings + 1
+    return (*first, *[64] * (halvings - len(first)))
 
 
 def halved_sizes(shape: Shape, times: int) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ import math
 
 from pydantic import model_validator
 
-from stages.autoencoder.params.download import DATASETS, DownloadParams
+from stages.autoencoder.params.download import DownloadParams
 from stages.autoencoder.params.embed import EmbedParams
 from stages.autoencoder.params.split import SplitParams
 from stages.autoencoder.params.train import TrainParams, check_latent_dim
@@ -15,5 +15,6 @@ class Params(TrainParams, EmbedParams, SplitParams, DownloadParams):
 
     @model_validator(mode="after")
     def _code_fits_the_images(self) -> "Params":
-        check_latent_dim(self.train, self.latent_dim, math.prod(DATASETS[self.download.dataset].shape))
+        if self.download.shape:
+            check_latent_dim(self.train, self.latent_dim, math.prod(self.download.shape))
         return self

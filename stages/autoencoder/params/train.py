@@ -32,7 +32,10 @@ class Mlp(Section):
 class Conv(Section):
     """The encoder of architecture conv; the decoder has its layers in reverse."""
 
-    channels: list[Width] = Field(min_length=1, max_length=8, description="convolutions; each halves the image")
+    channels: Literal["auto"] | Annotated[list[Width], Field(min_length=1, max_length=8)] = Field(
+        json_schema_extra={"rule": "auto, or a list of 1 to 8 integers >= 1 and <= 65536"},
+        description="convolutions; each halves the image; auto: by the size of the images",
+    )
     widths: list[Width] = Field(max_length=16, description="hidden dense layers after them; []: none")
 
 
@@ -77,11 +80,17 @@ class Train(Section):
     conv: Conv
     loss: Loss = Field(description="mse: squared error; bce: binary cross-entropy")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training part")
-    batch_size: int = Field(ge=2, le=65536, description="images")
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=2, le=65536)] = Field(
+        json_schema_extra={"rule": "auto, or an integer >= 2 and <= 65536"},
+        description="images; auto: 128, fewer if the training images are few or large",
+    )
     learning_rate: float = Field(gt=0, le=10, description="peak of AdamW's one-cycle learning rate")
     weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay of AdamW")
     max_grad_norm: float = Field(ge=0, description="a gradient with a larger norm is scaled down to it; 0: never")
     patience: int = Field(ge=0, description="stop after this many epochs without improvement; 0: never")
+    anomaly_quantile: float = Field(
+        gt=0, lt=1, description="share of the validation images whose error is below the threshold for anomalies"
+    )
     precision: Literal["fp32", "bf16"] = Field(description="bf16 needs numerics: fast")
     augment: Augment
     overcomplete: Overcomplete

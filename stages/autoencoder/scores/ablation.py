@@ -4,31 +4,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.autoencoder.data.pixels import evenly_spaced, to_unit
+from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
 from stages.autoencoder.model import inference
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.objectives import gaussian_kl_by_dimension
 from stages.autoencoder.scores.code_usage import is_active
 
 MAX_DIMENSIONS = 64  # dimensions to ablate, those that vary most: each costs a pass of the decoder
-TEST_IMAGES = 500  # test images decoded for each dimension, evenly spaced
+MAX_IMAGES, MIN_IMAGES = 500, 50  # test images decoded for each dimension, evenly spaced
+NUMBERS = 2**23  # of such images in all, so that large images are fewer
 
 
 def ablation_table(
-    model: Autoencoder, mean: np.ndarray, test: np.ndarray, codes: np.ndarray, device: torch.device
+    model: Autoencoder, mean: np.ndarray, test: ImageRows, codes: np.ndarray, device: torch.device
 ) -> pd.DataFrame:
     """A row for each of the at most 64 dimensions that vary most, the one whose ablation costs most first.
 
     mean: (D,), the value of an ablated dimension (the mean of the training codes); test: uint8 (N, C, H, W);
     codes: float32 (N, D), of the test images. Columns: rank from 1; dimension; std and active, over the test
     images; kl, in nats, mean over them, of a variational code only; mse_added, the MSE per pixel of 500 of them
-    with this dimension ablated minus their MSE with the whole code.
+    (fewer if they are large, at least 50) with this dimension ablated minus their MSE with the whole code.
     """
     columns = {"std": codes.std(0, dtype=np.float64), "active": is_active(codes, model.is_variational).astype(int)}
     if model.is_variational:
         columns["kl"] = kl_by_dimension(model, test, device)
     chosen = np.argsort(-columns["std"], kind="stable")[:MAX_DIMENSIONS]
-    images, whole_codes = evenly_spaced(test, TEST_IMAGES), evenly_spaced(codes, TEST_IMAGES)
+    count = int(np.clip(NUMBERS // np.prod(model.spec.shape), MIN_IMAGES, MAX_IMAGES))
+    images, whole_codes = evenly_spaced(test, count), evenly_spaced(codes, count)
     ablated = np.array([_mse(model, ablate(whole_codes, d, mean[d]), images, device) for d in chosen])
     table = pd.DataFrame({"dimension": chosen} | {name: values[chosen] for name, values in columns.items()})
     table["mse_added"] = ablated - _mse(model, whole_codes, images, device)
@@ -44,7 +46,7 @@ def ablate(codes: np.ndarray, dimension: int, value: float) -> np.ndarray:
     return codes
 
 
-def kl_by_dimension(model: Autoencoder, test: np.ndarray, device: torch.device) -> np.ndarray:
+def kl_by_dimension(model: Autoencoder, test: ImageRows, device: torch.device) -> np.ndarray:
     """The KL divergence of each dimension of a variational code, in nats, mean over test images: float64 (D,)."""
 
     def kl(x: torch.Tensor) -> torch.Tensor:
@@ -56,5 +58,8 @@ def kl_by_dimension(model: Autoencoder, test: np.ndarray, device: torch.device) 
 
 
 def _mse(model: Autoencoder, codes: np.ndarray, target: np.ndarray, device: torch.device) -> float:
-    output = inference.apply(model.decode, codes, device)
-    return float(np.square(output - to_unit(target), dtype=np.float64).mean())
+    total = 0.0
+    for piece in pieces(len(codes), piece_length(target.shape[1:], MAX_IMAGES)):
+        output = inference.apply(model.decode, codes[piece], device)
+        total += float(np.square(output - to_unit(target[piece]), dtype=np.float64).sum())
+    return total / target.size

@@ -7,22 +7,21 @@ from collections.abc import Callable
 
 import numpy as np
 from skimage.metrics import structural_similarity
-from sklearn.metrics import roc_auc_score
 
-from stages.autoencoder.data.pixels import to_unit
+from stages.autoencoder.data.pixels import ImageRows, piece_length, pieces, to_unit
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
 
 MIN_MSE = 1e-10  # a smaller one counts as this, 100 dB, so that the mean PSNR stays finite
 SSIM_WINDOW = 7  # pixels a side
-BATCH_SIZE = 4096  # images held as float at a time
+BATCH_SIZE = 4096  # images held as float at a time, fewer if they are large
 
 
 def score_in_batches(
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray], output: np.ndarray, clean: np.ndarray
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray], output: ImageRows, clean: ImageRows
 ) -> np.ndarray:
     """The score (N,) of images float (N, C, H, W) against uint8 ones, of which few are held as float at a time."""
-    starts = range(0, len(clean), BATCH_SIZE)
-    return np.concatenate([score(output[i : i + BATCH_SIZE], to_unit(clean[i : i + BATCH_SIZE])) for i in starts])
+    batches = pieces(len(clean), piece_length(clean.shape[1:], BATCH_SIZE))
+    return np.concatenate([score(output[batch], to_unit(clean[batch])) for batch in batches])
 
 
 def mse_per_image(output: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -63,15 +62,3 @@ def mse_ratio(mse: float, pca_mse: float, mean_image_mse: float) -> float:
     if pca_mse <= max(MIN_MSE, 1e-6 * mean_image_mse):
         raise UndefinedScore("PCA with as many dimensions loses nothing")
     return mse / pca_mse
-
-
-def auroc(error: np.ndarray, anomalous: np.ndarray) -> float:
-    """Area under the ROC curve when the error (N,) separates the anomalous images, bool (N,), from the others.
-
-    Raises UndefinedScore if all or none are anomalous.
-    """
-    if anomalous.all() or not anomalous.any():
-        raise UndefinedScore(
-            f"AUROC needs normal and anomalous images, here {'all' if anomalous.all() else 'none'} are"
-        )
-    return float(roc_auc_score(anomalous, error))

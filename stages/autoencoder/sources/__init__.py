@@ -1,1 +1,1 @@
-"""Where images come from: packages and published files."""
+"""Where images come from: packages, published files, a folder of the user."""

@@ -1,12 +1,12 @@
 """The training of one autoencoder: batches, objective, one-cycle AdamW, the best epoch by validation error.
 
-Images stay in memory as uint8 and batches are indexed, so an epoch copies no more than its batches. All
-randomness in epoch e comes from a generator seeded with (seed, e): a training resumed after e epochs draws what
-the uninterrupted one would have drawn.
+Images stay where they are, on disk or in memory, and batches are indexed, so that no more than a batch is held as
+float. All randomness in epoch e comes from a generator seeded with (seed, e): a training resumed after e epochs
+draws what the uninterrupted one would have drawn.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +14,29 @@ import torch
 from torch import Tensor
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import to_unit
+from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
 from stages.autoencoder.model.autoencoder import Autoencoder, Code
 from stages.autoencoder.model.objectives import RECONSTRUCTION_LOSSES, gaussian_kl, l1
 from stages.autoencoder.params.train import Train
 from stages.autoencoder.training import augmentation
+from stages.autoencoder.training.batches import Batches
 from stages.autoencoder.training.corruption import corrupt
 
 VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws the same noise
-VALIDATION_BATCH = 500  # images
+MIN_AUTO_BATCH, MAX_AUTO_BATCH = 16, 128  # images
+MIN_STEPS = 28  # in an epoch: mnist5k's, with batches of 128
+VALIDATION_BATCH = 500  # images, fewer where they are large
+PADDING_IMAGES = 100  # that decide what augmentation puts beyond the border
+
+
+def suitable_batch_size(shape: Sequence[int]) -> int:
+    """The batch size for so many training images, (N, C, H, W), where params.yaml leaves the choice to us.
+
+    128; fewer of large images, so that a batch takes no more memory; and fewer of few images, but 16 or more, so that
+    an epoch has about 28 steps (docs/dev/log.md).
+    """
+    count, *image = shape
+    return min(piece_length(image, MAX_AUTO_BATCH), max(MIN_AUTO_BATCH, count // MIN_STEPS))
 
 
 class EpochResult(NamedTuple):
@@ -38,14 +52,17 @@ class Training:
     """A resumable training. `epochs` continues from the state that `restore` was given."""
 
     def __init__(
-        self, model: Autoencoder, train: Tensor, valid: Tensor, settings: Train, seed: int, device: torch.device
+        self, model: Autoencoder, train: ImageRows, valid: ImageRows, settings: Train, seed: int, device: torch.device
     ) -> None:
         """train, valid: uint8 (N, C, H, W). The model is moved to the device and its weights change in place."""
         # channels last: a step of the default network takes a fifth less time on a CPU
         self.model: Autoencoder = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.train, self.valid = train.to(device), valid.to(device)
+        self.train, self.valid = Batches(train, device), Batches(valid, device)
+        self.padding = augmentation.choose_padding(evenly_spaced(train, PADDING_IMAGES))
         self.settings, self.seed, self.device = settings, seed, device
-        self.batches = max(1, len(train) // settings.batch_size)
+        chosen = settings.batch_size
+        self.batch_size = suitable_batch_size(train.shape) if chosen == "auto" else chosen
+        self.batches = max(1, len(train) // self.batch_size)
         self.history: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         self.optimizer = torch.optim.AdamW(
@@ -88,11 +105,11 @@ class Training:
         generator = self._generator(epoch)
         order = torch.randperm(len(self.train), generator=generator, device=self.device)
         total = torch.zeros((), device=self.device)
-        for chosen in order[: self.batches * self.settings.batch_size].split(self.settings.batch_size):
-            clean = to_unit(self.train.index_select(0, chosen))
+        for chosen in order[: self.batches * self.batch_size].split(self.batch_size):
+            clean = to_unit(self.train.take(chosen))
             if len(self.train) <= self.settings.augment.max_images:
                 augment = self.settings.augment.model_dump(exclude={"max_images"})
-                clean = augmentation.random_affine(clean, generator, **augment)
+                clean = augmentation.random_affine(clean, generator, padding=self.padding, **augment)
             loss = self.objective(clean, generator, self._beta(epoch)).mean()
             self.optimizer.zero_grad()
             loss.backward()
@@ -110,7 +127,8 @@ class Training:
         self.model.eval()
         generator = self._generator(VALIDATION)
         beta = self.settings.variational.beta
-        batches = self.valid.split(VALIDATION_BATCH)
+        length = piece_length(self.model.spec.shape, VALIDATION_BATCH)
+        batches = (self.valid.take(piece) for piece in pieces(len(self.valid), length))
         return torch.cat([self.objective(to_unit(batch), generator, beta) for batch in batches]).mean().item()
 
     def objective(self, clean: Tensor, generator: torch.Generator, beta: float) -> Tensor:

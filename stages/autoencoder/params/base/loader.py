@@ -7,7 +7,7 @@ validators of the view, so they are checked wherever the keys are.
 
 import difflib
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,11 +46,29 @@ def validate(view: type[View], values: dict[str, Any], path: Path) -> View:
         return view.model_validate(values)
     except ValidationError as error:
         unknown = ("extra_forbidden", "invalid_key")
-        first, *others = sorted(error.errors(), key=lambda mistake: mistake["type"] not in unknown)
+        schema = view.model_json_schema()
+        first, *others = _one_per_place(sorted(error.errors(), key=lambda e: e["type"] not in unknown), schema)
         if first["type"] in unknown:  # a misspelt key also makes the right one missing: that is no second mistake
             others = [mistake for mistake in others if not _is_misspelt_as(mistake, first)]
         more = f" (and {len(others)} more)" if others else ""
-        raise UserError(f"{path}: {_describe_mistake(first, view.model_json_schema())}{more}") from None
+        raise UserError(f"{path}: {_describe_mistake(first, schema)}{more}") from None
+
+
+def _one_per_place(mistakes: Sequence[Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mistakes, each with its place as params.yaml has it, and one for each place.
+
+    Where a value may be of several types, pydantic reports one mistake for each and adds the type to the place.
+    """
+    found: dict[tuple[int | str, ...], dict[str, Any]] = {}
+    for mistake in mistakes:
+        place, node = [], schema
+        for part in mistake["loc"]:
+            if "anyOf" in _resolve(node, schema) and isinstance(part, str):
+                break
+            place.append(part)
+            node = _child(node, part, schema)
+        found.setdefault(tuple(place), {**mistake, "loc": tuple(place)})
+    return list(found.values())
 
 
 def _find_misspelt(view: type[BaseModel], values: Mapping[Any, Any]) -> set[str]:
@@ -124,12 +142,27 @@ def _suggest_key(location: tuple[int | str, ...], name: str, schema: dict[str, A
 def _subschema(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
     """The JSON Schema of the value at a location."""
     node = schema
-    for part in (*location, None):
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-        if part is None:
-            break
-        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    for part in location:
+        node = _child(node, part, schema)
+    return _resolve(node, schema)
+
+
+def _child(node: dict[str, Any], part: int | str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a key of a section or an item of a list; {} if the node's schema does not say."""
+    node = _resolve(node, schema)
+    child: dict[str, Any] = {}
+    if isinstance(part, int):
+        choices = [node, *node.get("anyOf", [])]
+        child = next((choice["items"] for choice in choices if "items" in choice), child)
+    else:
+        child = node.get("properties", {}).get(part, child)
+    return child
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The node that a reference leads to."""
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     return node
 
 

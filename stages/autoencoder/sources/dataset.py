@@ -1,0 +1,40 @@
+"""What every source of images gives: images in pieces, with what is known about each of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stages.autoencoder.data.packed_file import PARTS
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Ground truth of anomalous pixels, for some of the images."""
+
+    rows: np.ndarray  # int64 (M,), ascending: the images that have a mask
+    pieces: Iterable[np.ndarray]  # uint8 (m, H, W), 1 where anomalous, else 0; in the order of rows, M in all
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N images in a fixed order. The pieces can be read once."""
+
+    shape: tuple[int, int, int]  # channels, height, width
+    pieces: Iterable[np.ndarray]  # uint8 (n, C, H, W), N images in all
+    labels: np.ndarray  # int64 (N,), each an index into class_names; all 0 if there are no classes
+    class_names: tuple[str, ...]  # () if there are no classes
+    parts: np.ndarray  # uint8 (N,), each an index into PARTS: the published part, or 0, which the stage split decides
+    names: Sequence[str] | None = None  # the path of each image below its folder, if it has one
+    normal_classes: tuple[str, ...] = ()  # the classes that train, where the published parts say so
+    masks: Masks | None = None
+    fitting: dict[str, Any] = field(default_factory=dict)  # how images were brought to one shape, JSON-able
+
+
+def in_memory(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], published_test: int) -> Dataset:
+    """A dataset of images uint8 (N, C, H, W), whose last `published_test` are the published test part."""
+    parts = np.zeros(len(images), np.uint8)
+    parts[len(images) - published_test :] = PARTS.index("test")
+    channels, height, width = images.shape[1:]
+    return Dataset((channels, height, width), [images], labels.astype(np.int64), tuple(class_names), parts)

@@ -1,0 +1,1 @@
+"""Datasets whose files their publishers offer: fetched, checked, and read as one stream of images."""

@@ -1,0 +1,1 @@
+"""What tools.example makes folders of: patches of photographs, and defects planted in them."""
