@@ -375,3 +375,13 @@ def test_one_image_has_neither_interpolations_nor_samples(rng):
     codes = rng.normal(size=(1, 3)).astype(np.float32)
     found = list(decoded_codes.pictures_of_codes(model(3), codes, np.array(["a"]), torch.device("cpu")))
     assert found == []
+
+
+@pytest.mark.parametrize(("apart", "named"), [(0.0, 0), (8.0, 2)])
+def test_classes_are_named_on_a_map_only_where_they_lie_apart(tmp_path, monkeypatch, apart, named):
+    names = []
+    monkeypatch.setattr(code_figures.Axes, "text", lambda self, x, y, text, **_: names.append(text))
+    rng, labels = np.random.default_rng(0), np.arange(60) % 2
+    points = rng.normal(size=(60, 2)) + labels[:, None] * apart
+    code_figures.save_map(tmp_path / "map.png", points, labels, ["good", "bad"], "title", "unit")
+    assert len([name for name in names if name in ("good", "bad")]) == named

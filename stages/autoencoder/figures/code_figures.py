@@ -18,6 +18,7 @@ BINS = 60  # of the histogram of a code of one dimension
 LEGEND_ROWS = 22  # classes in a column of the legend
 MAX_LEGEND = 44  # classes: a legend of more would fill the picture
 MAX_LABELS = 20  # classes named on the map: names of more would hide each other
+MIN_SPREAD = 0.2  # of the medians of the classes, as a share of the map: below it their names would hide each other
 NAME_LENGTH, SHORT_NAME = 24, 12  # characters of a class name in a legend of one column; of two, and on the map
 MAX_BARS = 32  # more would leave no room for the number of each dimension
 
@@ -78,9 +79,12 @@ def _name_lines(axes: Axes, class_names: Sequence[str]) -> None:
 
 
 def _name_medians(axes: Axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """The name of each class at the median of its points."""
-    for number in np.unique(labels):
-        place = np.median(points[labels == number], 0)
+    """The name of each class at the median of its points; none if the classes lie on top of each other."""
+    present = np.unique(labels)
+    places = np.array([np.median(points[labels == number], 0) for number in present])
+    if len(present) > 1 and (np.ptp(places, 0) < MIN_SPREAD * np.ptp(points, 0)).all():
+        return
+    for number, place in zip(present, places, strict=True):
         halo = [withStroke(linewidth=3, foreground="white")]
         name = shorten(class_names[number], SHORT_NAME)
         axes.text(place[0], place[1], name, weight="bold", ha="center", path_effects=halo)
