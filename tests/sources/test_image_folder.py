@@ -507,7 +507,8 @@ def test_image_that_takes_too_long_is_named(photos, monkeypatch):
 
 
 DECODING = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started to ignore it
 sys.path.insert(0, sys.argv[1])
 import psutil
 from stages.autoencoder.params.download import Download
