@@ -6,6 +6,7 @@ DVC runs check, download and, once, split: the stages behind them depend on thei
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,11 +55,16 @@ def change_pixel(path):
     Image.fromarray(pixels).save(path)
 
 
-def run(folder, *command):
-    """Run a command as in an activated environment; returns its output."""
+def environment():
+    """That of an activated environment, with a name and an address for git."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     who = {f"GIT_{role}_{what}": "t@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    ended = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path} | who, capture_output=True, text=True)
+    return os.environ | {"PATH": path} | who
+
+
+def run(folder, *command):
+    """Run a command as in an activated environment; returns its output."""
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
@@ -80,11 +86,14 @@ def temporary(clone, override):
 def queued(clone, name, override):
     """The stages that ran in an experiment of DVC's queue."""
     run(clone, "dvc", "exp", "run", "--queue", "--name", name, "-S", override, "download")
-    run(clone, "dvc", "queue", "start")
+    # no pipe: the worker would hold it open for as long as it waits for more
+    subprocess.run(["dvc", "queue", "start"], cwd=clone, env=environment(), stdout=subprocess.DEVNULL, check=True)
     deadline = time.monotonic() + 120
     while not run(clone, "git", "for-each-ref", f"refs/exps/*/*/{name}"):
         assert time.monotonic() < deadline, run(clone, "dvc", "queue", "logs", name)
         time.sleep(0.2)
+    while not re.search(rf"\b{name}\b.*Success", run(clone, "dvc", "queue", "status")):  # its results are collected
+        assert time.monotonic() < deadline
     return ran(run(clone, "dvc", "queue", "logs", name))
 
 

@@ -36,7 +36,8 @@ def find_commands():
     """Every command of the page as words, in order: in blocks, after `$ ` where output follows, and in sentences."""
     for block in (match[2] for match in FENCE.finditer(TEXT) if match[1] == "console"):
         shown = re.findall(r"^\$ (.+)$", block, re.MULTILINE)
-        yield from (shlex.split(line, comments=True) for line in shown or block.splitlines())
+        lines = (re.sub(r"\$\(realpath ([^)]+)\)", r"/\1", line) for line in shown or block.splitlines())
+        yield from (shlex.split(line, comments=True) for line in lines)
     for span in re.findall(r"`([^`\n]+)`", PROSE):
         if span.split()[0] in PROGRAMS and (len(span.split()) > 2 or span.startswith("dvc repro")):
             yield shlex.split(span)
@@ -72,6 +73,8 @@ def test_every_command_fits_its_program_and_its_parameters_follow_the_schema(wor
         case ["python", "-m", module]:
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
         case ["git", "checkout" | "add" | "commit" | "clone", *_] | ["cd", "copy"] | ["head", "-3", *_]:
+            pass
+        case ["npm", "pack", *_] | ["mkdir", _, "&&", "tar", "xzf", *_]:
             pass
         case _:
             pytest.fail(f"no test for {words}")
