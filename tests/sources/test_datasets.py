@@ -261,14 +261,6 @@ HOSTILE_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE_IMAGES)
-def test_a_hostile_images_file_is_refused_by_name(case, publish, downloads):
-    content, message = HOSTILE_IMAGES[case]
-    line = refusal("mnist", downloads, publish({TRAIN_IMAGES: content}))
-    assert line.startswith(f"{downloads}/mnist/{TRAIN_IMAGES}: ")
-    assert message in line
-
-
 HOSTILE_LABELS = {
     "fewer than images": (idx_file(np.zeros(6, np.uint8)), "a label for each of 7 images; got 6"),
     "more than images": (idx_file(np.zeros(8, np.uint8)), "a label for each of 7 images; got 8"),
@@ -278,11 +270,17 @@ HOSTILE_LABELS = {
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE_LABELS)
-def test_a_hostile_labels_file_is_refused_by_name(case, publish, downloads):
-    content, message = HOSTILE_LABELS[case]
-    line = refusal("mnist", downloads, publish({TRAIN_LABELS: content}))
-    assert line.startswith(f"{downloads}/mnist/{TRAIN_LABELS}: ")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param(name, *case, id=f"{kind}: {what}")
+        for kind, name, cases in (("images", TRAIN_IMAGES, HOSTILE_IMAGES), ("labels", TRAIN_LABELS, HOSTILE_LABELS))
+        for what, case in cases.items()
+    ],
+)
+def test_a_hostile_file_is_refused_by_name(name, content, message, publish, downloads):
+    line = refusal("mnist", downloads, publish({name: content}))
+    assert line.startswith(f"{downloads}/mnist/{name}: ")
     assert message in line
 
 

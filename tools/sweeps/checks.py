@@ -13,8 +13,8 @@ from ruamel.yaml.error import YAMLError
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
+from tools.sweeps import image_folder
 from tools.sweeps.grid import Combination
-from tools.sweeps.image_folder import check_folder
 from tools.sweeps.queue import Queue
 from tools.workspace.commands import git
 
@@ -67,7 +67,7 @@ def check_folders(repo: Repo, combinations: Sequence[Combination]) -> None:
     """Raise UserError for a folder of the user's own images that experiments would not see as it is here."""
     sections = [combination.params["download"] for combination in combinations]
     for folder in dict.fromkeys(section["folder"] for section in sections if section["dataset"] == "folder"):
-        check_folder(repo, folder)
+        image_folder.check_folder(repo, folder)
 
 
 def check_queue(queue: Queue, combinations: Sequence[Combination]) -> None:
@@ -106,7 +106,7 @@ def _read_image_folder(repo: Repo) -> Path | None:
     if not folder or not isinstance(folder, str):
         loader.validate(Params, params, loader.PARAMS)
         return None
-    return Path(os.path.abspath(Path(repo.root_dir, folder)))  # noqa: PTH100  links stay, as in DVC's own paths
+    return image_folder.locate(repo, folder)
 
 
 def _has_git_identity(key: str) -> bool:

@@ -19,6 +19,11 @@ from tools.workspace.overrides import write_override
 COPIES = "experiments run in copies of the last commit"
 
 
+def locate(repo: Repo, folder: str) -> Path:
+    """The absolute path of download.folder, as DVC writes it: links stay."""
+    return Path(os.path.abspath(Path(repo.root_dir, folder)))  # noqa: PTH100
+
+
 def check_folder(repo: Repo, folder: str) -> None:
     """Raise UserError, with the path to type, unless experiments will see all that is in `folder`.
 
@@ -27,7 +32,7 @@ def check_folder(repo: Repo, folder: str) -> None:
     folder_presence.check_folder(folder)
     if Path(folder).is_absolute():
         return
-    path = Path(os.path.abspath(Path(repo.root_dir, folder)))  # noqa: PTH100  links stay, as in DVC's own paths
+    path = locate(repo, folder)
     override = write_override("download.folder", str(path))
     if not path.is_relative_to(repo.root_dir):
         raise UserError(

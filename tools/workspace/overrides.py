@@ -4,9 +4,7 @@ import re
 import shlex
 
 # no null and no number
-PLAIN = re.compile(
-    r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][A-Za-z0-9_./-]*", re.IGNORECASE
-)  # no number, no null
+PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][A-Za-z0-9_./-]*", re.IGNORECASE)
 
 
 def write_override(key: str, text: str) -> str:

@@ -21,6 +21,7 @@ from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 
 TYPES = {"uint8": "U8", "int64": "I64", "float32": "F32", "float64": "F64"}  # those of arrays written in pieces
+MAX_HEADER = 100_000_000  # bytes, as in the library
 MAX_DESCRIPTION = 2**24  # characters; a training state has 75 for each epoch, other files have hundreds
 
 
@@ -116,16 +117,36 @@ def map_array(path: Path, name: str) -> np.ndarray:
     Raises UserError as `load` does.
     """
     with _open(path, "numpy", "cpu", name) as file:
-        shape = file.get_slice(name).get_shape()
+        file.get_slice(name)  # the header is whole, and describes this file
     with path.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        entry = json.loads(content.read(length))[name]
-    kind = {short: kind for kind, short in TYPES.items()}.get(entry["dtype"])
-    if kind is None:
-        raise UserError(f"{path}: {name} must be of type {', '.join(TYPES)}; got {entry['dtype']}; run dvc repro")
+        try:
+            kind, shape, start = locate(content, name)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; run dvc repro") from None
     if not math.prod(shape):
         return np.empty(shape, kind)
-    return np.memmap(path, kind, "r", offset=8 + length + entry["data_offsets"][0], shape=tuple(shape))
+    return np.memmap(path, kind, "r", offset=start, shape=shape)
+
+
+def locate(file: BinaryIO, name: str, max_header: int = MAX_HEADER) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type and shape of one array of a safetensors file, and the place of its first byte, from the header alone.
+
+    Raises ValueError if the header is damaged, or has no such array of a type in TYPES.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > max_header:
+        raise ValueError(f"its header has {length} bytes")
+    try:
+        entry = json.loads(file.read(length))[name]
+        short, shape, start = entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"must be a safetensors file with {name}; {error!r}") from None
+    if not all(isinstance(size, int) for size in shape):
+        raise ValueError(f"{name} must have a shape of integers; got {shape}")
+    kinds = {short: kind for kind, short in TYPES.items()}
+    if short not in kinds:
+        raise ValueError(f"{name} must be of type {', '.join(TYPES)}; got {short}")
+    return np.dtype(kinds[short]), shape, start
 
 
 def load(

@@ -82,6 +82,16 @@ class Part:
         return np.searchsorted(self.index, rows[chosen]), np.asarray(masks[chosen]) > 0
 
 
+def spread_masks(rows: np.ndarray, masked: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """The mask of each image at positions `rows`, bool (n, H, W); all False for an image without one.
+
+    masked, masks: what `Part.read_masks` gives.
+    """
+    mask_of = dict(zip(masked.tolist(), masks, strict=True))
+    blank = np.zeros(masks.shape[1:], bool)
+    return np.stack([mask_of.get(row, blank) for row in rows.tolist()])
+
+
 def load(path: Path, raw: Path = packed_file.RAW) -> Part:
     """The part in a file of the split, with its images in the packed file.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.autoencoder.data.pixels import ImageRows
-from stages.autoencoder.data.split_files import Part
+from stages.autoencoder.data.split_files import Part, spread_masks
 from stages.autoencoder.figures import error_maps, image_grids
 
 COUNT = 12
@@ -24,7 +24,7 @@ def save(path: Path, part: Part, names: Sequence[str] | None, output: ImageRows,
     if part.normal_classes:
         rows.append(error_maps.row(images, outputs))
         if (masks := part.read_masks()) is not None:
-            rows.append(("ground truth", _draw_masks(worst, *masks)))
+            rows.append(("ground truth", spread_masks(worst, *masks)[:, None] * np.uint8(255)))
     classes = part.classes
     captions = [f"{classes[i]}\n{mse[i]:.2g}" if part.class_names else f"{mse[i]:.2g}" for i in worst]
     shown = ["class"] * bool(part.class_names) + ["MSE per pixel"] + ["file"] * bool(names)
@@ -32,10 +32,3 @@ def save(path: Path, part: Part, names: Sequence[str] | None, output: ImageRows,
     title = f"The test images with the largest reconstruction error: {described}"
     files = [names[i] for i in worst] if names else []
     image_grids.save_rows(path, rows, title=title, captions=captions, names=files)
-
-
-def _draw_masks(chosen: np.ndarray, masked: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The masks of the chosen images as pictures, uint8 (n, 1, H, W); black without an anomalous pixel or a mask."""
-    mask_of = dict(zip(masked.tolist(), masks, strict=True))
-    blank = np.zeros(masks.shape[1:], bool)
-    return np.stack([mask_of.get(row, blank) for row in chosen.tolist()])[:, None] * np.uint8(255)

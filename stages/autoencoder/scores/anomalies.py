@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from stages.autoencoder.data.pixels import ImageRows, piece_length, pieces, to_unit
+from stages.autoencoder.data.split_files import spread_masks
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
 
 BATCH_SIZE = 4096  # images held as float at a time, fewer if they are large
@@ -52,7 +53,6 @@ def pixel_auroc(
     masks: bool (M, H, W); normal: int64 (K,), images without an anomalous pixel. Other images are left out. Of more
     than 4 million pixels, evenly spaced ones count. Raises UndefinedScore if all or none are anomalous.
     """
-    mask_of = dict(zip(masked.tolist(), masks, strict=True))
     chosen = np.union1d(masked, normal)
     height, width = clean.shape[2:]
     step = -(-len(chosen) * height * width // MAX_PIXELS)
@@ -62,8 +62,7 @@ def pixel_auroc(
         first = -(piece.start * height * width) % step  # the same pixels, whatever the length of a piece
         difference = output[rows] - to_unit(clean[rows])
         errors.append(np.square(difference).mean(1).reshape(-1)[first::step])
-        blank = np.zeros((height, width), bool)
-        truth.append(np.stack([mask_of.get(row, blank) for row in rows.tolist()]).reshape(-1)[first::step])
+        truth.append(spread_masks(rows, masked, masks).reshape(-1)[first::step])
     anomalous = np.concatenate(truth)
     _check_both_kinds(anomalous, "pixel AUROC", "pixels")
     return float(roc_auc_score(anomalous, np.concatenate(errors)))

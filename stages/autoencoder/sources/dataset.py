@@ -34,7 +34,13 @@ class Dataset:
 
 def in_memory(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], published_test: int) -> Dataset:
     """A dataset of images uint8 (N, C, H, W), whose last `published_test` are the published test part."""
-    parts = np.zeros(len(images), np.uint8)
-    parts[len(images) - published_test :] = PARTS.index("test")
     channels, height, width = images.shape[1:]
+    parts = test_part_last(len(images), published_test)
     return Dataset((channels, height, width), [images], labels.astype(np.int64), tuple(class_names), parts)
+
+
+def test_part_last(count: int, published_test: int) -> np.ndarray:
+    """Dataset.parts of so many images, the last `published_test` of which are the published test part."""
+    parts = np.zeros(count, np.uint8)
+    parts[count - published_test :] = PARTS.index("test")
+    return parts

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.packed_file import PARTS
-from stages.autoencoder.sources.dataset import Dataset
+from stages.autoencoder.sources.dataset import Dataset, test_part_last
 from stages.autoencoder.sources.published.idx_files import IdxFile
 from stages.autoencoder.sources.published.published_files import NEXT_STEP
 
@@ -23,8 +22,7 @@ class Part(NamedTuple):
 def join(train: Part, test: Part, shape: tuple[int, int, int], class_names: Sequence[str]) -> Dataset:
     """The training part, of which the stage split takes validation images, then the published test part."""
     labels = np.concatenate([train.labels, test.labels])
-    parts = np.zeros(len(labels), np.uint8)
-    parts[len(train.labels) :] = PARTS.index("test")
+    parts = test_part_last(len(labels), len(test.labels))
     return Dataset(shape, chain(train.pieces, test.pieces), labels, tuple(class_names), parts)
 
 
