@@ -1,8 +1,9 @@
-"""`python -m tools.repair`: removes what a loss of power has damaged: objects in DVC's cache, an empty dvc.lock.
+"""`python -m tools.repair`: removes what a loss of power or a kill has damaged: objects in DVC's cache, DVC's locks.
 
 DVC names each cached file by its MD5 and trusts the name of a file that is write-protected. It does not flush its
 files to disk, so a loss of power can leave empty ones, which it would check out; and it stops at an empty dvc.lock.
-Once they are removed, the next `dvc repro` makes them again. Prints each path that it removes.
+It rewrites its list of running commands, .dvc/tmp/rwlock, in place: a kill at that moment leaves an empty one, and DVC
+stops at it. Once they are removed, the next `dvc repro` makes them again. Prints each path that it removes.
 """
 
 import hashlib
@@ -26,9 +27,9 @@ def main() -> None:
     """Remove the damaged files and print them. Raises UserError outside a DVC repository."""
     parser = ArgumentParser(
         prog="python -m tools.repair",
-        description="Remove what a loss of power has damaged: files in DVC's cache whose content does not match"
-        " their name, empty entries of its run cache, and a dvc.lock that is empty or not YAML. The next dvc repro"
-        " makes them again. Takes no options.",
+        description="Remove what a loss of power or a kill has damaged: files in DVC's cache whose content does not"
+        " match their name, empty entries of its run cache, and a dvc.lock or .dvc/tmp/rwlock that DVC cannot read."
+        " The next dvc repro makes them again. Run it while no dvc command runs. Takes no options.",
     )
     parser.parse_args()
     try:
@@ -62,13 +63,13 @@ def empty_run_folders(cache: Path) -> Iterator[Path]:
 
 
 def damaged_locks(root: Path) -> Iterator[Path]:
-    """The dvc.lock in a folder, if it is not a mapping as DVC writes it."""
-    lock = root / "dvc.lock"
-    try:
-        if lock.exists() and not isinstance(YAML(typ="safe").load(lock.read_text(encoding="utf-8")), dict):
+    """dvc.lock and .dvc/tmp/rwlock below a folder, if they are not mappings as DVC writes them (JSON is YAML too)."""
+    for lock in (root / "dvc.lock", root / ".dvc/tmp/rwlock"):
+        try:
+            if lock.exists() and not isinstance(YAML(typ="safe").load(lock.read_text(encoding="utf-8")), dict):
+                yield lock
+        except (YAMLError, UnicodeDecodeError):
             yield lock
-    except (YAMLError, UnicodeDecodeError):
-        yield lock
 
 
 if __name__ == "__main__":

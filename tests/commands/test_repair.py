@@ -1,5 +1,6 @@
-"""tools.repair: it removes what a loss of power has damaged, and nothing else."""
+"""tools.repair: it removes what a loss of power or a kill has damaged, and nothing else."""
 
+import functools
 import hashlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from tools import repair
+from tools.workspace import commands
 
 
 def test_only_damaged_cache_files_are_found(tmp_path):
@@ -31,13 +33,37 @@ def test_only_damaged_cache_files_are_found(tmp_path):
     assert list(repair.empty_run_folders(tmp_path)) == [tmp_path / repair.RUN_CACHE / "0a/b"]
 
 
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
 @pytest.mark.parametrize(
     ("content", "damaged"),
-    [(b"", True), (b"\x00" * 512, True), (b"schema: '2.0'\n", False), (b"schema: '2.0' # \xc3\xa9\n", False)],
+    [
+        (b"", True),
+        (b"\x00" * 512, True),
+        (b'{"/a": {"wri', True),
+        (b"schema: '2.0'\n", False),
+        (b"schema: '2.0' # \xc3\xa9\n", False),
+        (b'{"/a": {"write": {"pid": 1, "cmd": "dvc repro"}}}', False),
+        (b"{}", False),
+    ],
 )
-def test_a_lock_that_dvc_would_stop_at_is_found(tmp_path, content, damaged):
-    (tmp_path / "dvc.lock").write_bytes(content)
-    assert list(repair.damaged_locks(tmp_path)) == [tmp_path / "dvc.lock"] * damaged
+def test_a_lock_that_dvc_would_stop_at_is_found(tmp_path, name, content, damaged):
+    lock = tmp_path / name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_bytes(content)
+    assert list(repair.damaged_locks(tmp_path)) == [lock] * damaged
+
+
+def test_dvc_runs_again_after_its_own_lock_was_cut_short(tmp_path):
+    """DVC itself says which file it cannot read; after tools.repair it can."""
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: echo 1 > a, outs: [a]}}")
+    environment = commands.worker_environment() | {"PYTHONPATH": str(ROOT)}
+    run = functools.partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run(["dvc", "init", "--no-scm", "-q"]).returncode == 0
+    (tmp_path / ".dvc/tmp/rwlock").write_text("")
+    assert ".dvc/tmp/rwlock" in run(["dvc", "repro"]).stderr
+    repaired = run([sys.executable, "-m", "tools.repair"])
+    assert (repaired.returncode, repaired.stderr) == (0, "")
+    assert run(["dvc", "repro"]).returncode == 0
 
 
 def test_help_repairs_nothing(tmp_path):

@@ -2,7 +2,8 @@
 
 Each trial copies the working tree without its results, with a folder of images and a configuration that takes
 seconds. It starts `dvc repro`, kills it, and runs `dvc repro` once more. Every output, byte by byte, and dvc.lock must
-be as after an undisturbed run.
+be as after an undisturbed run. If DVC stops at a lock of its own that the kill has cut short, the trial removes it as
+`python -m tools.repair` does, and says so.
 
 With --power, each trial runs on an ext4 file system in a file. At any moment, that file holds what a disk would hold,
 without what the kernel has not yet written. The trial copies the file at a random moment, mounts the copy, repairs
@@ -32,6 +33,7 @@ from sklearn.datasets import load_digits
 from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
 from tests.stress.folder_contents import list_differences, read_files
+from tools import repair
 from tools.workspace import commands
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import commit_all, copy_working_tree
@@ -86,13 +88,18 @@ def try_kills(template: Path, folder: Path, trials: int, rng: random.Random, bef
         with temporary_copy(template, folder / "trial") as checkout:
             stage = kill_repro(checkout, before, moment, signal_number, victim)
             repro = run_repro(checkout, before)
+            repaired = repro.returncode != 0 and remove_damaged_locks(checkout)
+            if repaired:
+                repro = run_repro(checkout, before)
             fault = describe_fault(expected, read_outputs(checkout), repro)
         training_resumed = "resumes after epoch" in repro.stdout
         faults, resumed = faults + bool(fault), resumed + training_resumed
         hit_stages[stage] += 1
         print(
             f"{trial + 1}/{trials} {signal.Signals(signal_number).name} to {victim} after {moment:.1f} s, in {stage}:"
-            f" {fault or 'the same'}" + (", training resumed" if training_resumed else ""),
+            f" {fault or 'the same'}"
+            + (", after a repair" if repaired else "")
+            + (", training resumed" if training_resumed else ""),
             flush=True,
         )
         if fault:
@@ -227,6 +234,14 @@ def read_command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def remove_damaged_locks(checkout: Path) -> bool:
+    """Remove the locks at which DVC stops, as tools.repair does; returns whether there were any."""
+    damaged = list(repair.damaged_locks(checkout))
+    for path in damaged:
+        path.unlink()
+    return bool(damaged)
 
 
 def read_outputs(checkout: Path) -> dict[str, bytes]:
