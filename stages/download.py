@@ -2,19 +2,21 @@
 
 Reads params download, and the folder in download.folder. Keeps the files that it fetches in data/downloads. What the
 file holds stands in stages/autoencoder/data/packed_file.py. Its description has the dataset's name, the class names,
-the normal classes, where the data's layout says them, and how the images of a folder were brought to one size.
+the normal classes, where the data's layout says them, and how an image of any size becomes one of these.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 import hashlib
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.autoencoder.core import arrays
+from stages.autoencoder.data import fitting
 from stages.autoencoder.data.packed_file import PARTS, RAW, pack_names
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.download import DownloadParams
@@ -29,13 +31,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     params = loader.load(DownloadParams).download
     dataset = loading.load_dataset(params, DOWNLOADS)
-    about = {
-        "dataset": params.dataset,
-        "class_names": list(dataset.class_names),
-        "normal_classes": list(dataset.normal_classes),
-        "fitting": dataset.fitting,
-    }
-    save(RAW, dataset, about)
+    save(RAW, dataset, describe(dataset, params.dataset))
     counts = np.bincount(dataset.parts, minlength=len(PARTS))
     published = ", ".join(f"{count:,} {name}" for name, count in zip(PARTS, counts, strict=True) if name and count)
     log.info(
@@ -46,6 +42,16 @@ def main() -> None:
         len(dataset.class_names),
         published or "none",
     )
+
+
+def describe(dataset: Dataset, name: str) -> dict[str, Any]:
+    """What the description of data/raw says of a dataset."""
+    return {
+        "dataset": name,
+        "class_names": list(dataset.class_names),
+        "normal_classes": list(dataset.normal_classes),
+        "fitting": asdict(dataset.fitting or fitting.keep_size(dataset.shape)),
+    }
 
 
 def save(path: Path, dataset: Dataset, about: dict[str, Any]) -> None:

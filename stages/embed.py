@@ -39,11 +39,11 @@ def main() -> None:
     params = loader.load(EmbedParams)
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
-    model, _ = model_file.load(MODEL, device)
+    model = model_file.load(MODEL, device).model
     train, test = split_files.load(TRAIN), split_files.load(TEST)
     codes = {
-        "train": inference.apply(model.encode, train.images, device),
-        "test": inference.apply(model.encode, test.images, device),
+        "train": inference.encode(model, train.images, device),
+        "test": inference.encode(model, test.images, device),
     }
     mapped = evenly_spaced(np.arange(len(test.images)), maps.MAX_CODES)
     points, trust = compute_maps(codes["test"][mapped], params.embed.map)

@@ -28,6 +28,7 @@ from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.objectives import binary_cross_entropy, gaussian_kl
 from stages.autoencoder.params.model_use import ModelUseParams
 from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.denoising import Denoising
 from stages.autoencoder.training.corruption import corrupt
 from stages.runtime.command import run_stage
 
@@ -42,19 +43,19 @@ def main() -> None:
     params = loader.load(ModelUseParams)
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
-    model, about = model_file.load(MODEL, device)
+    model, about, mixture = model_file.load(MODEL, device)
     test = split_files.load(TEST)
-    save_results(model, about["corruption"], test.images, digest, device)
+    save_results(model, about.corruption, test.images, digest, device)
 
-    save_pictures(test.images, about["corruption"] is not None, model.spec.latent_dim)
-    codes = inference.apply(model.encode, test.images, device)
-    for picture in decoded_codes.pictures_of_codes(model, codes, test.classes, device):
+    save_pictures(test.images, about.corruption is not None, model.spec.latent_dim)
+    codes = inference.encode(model, test.images, device)
+    for picture in decoded_codes.pictures_of_codes(model, mixture, codes, test.classes, device):
         path = PICTURES / f"{picture.name}.png"
         image_grids.save_rows(path, picture.rows, title=picture.title, captions=picture.captions)
 
 
 def save_results(
-    model: Autoencoder, corruption: dict[str, Any] | None, test: ImageRows, digest: str, device: torch.device
+    model: Autoencoder, corruption: Denoising | None, test: ImageRows, digest: str, device: torch.device
 ) -> None:
     """Write the arrays that the docstring of this module lists, batch by batch."""
     images, numbers = (np.float32, test.shape), (np.float32, (len(test),))
@@ -78,18 +79,18 @@ def save_results(
 
 def reconstruct(model: Autoencoder, device: torch.device, clean: np.ndarray) -> Results:
     """output, the reconstruction of a batch of images, uint8 (B, C, H, W), and its bce against them."""
-    logits = torch.from_numpy(inference.apply(lambda x: model.decoder(model.encode(x)), clean, device))
+    logits = inference.compute_logits(model, clean, device)
     bce = binary_cross_entropy(logits, to_unit(torch.from_numpy(clean)))
     return {"output": logits.sigmoid().numpy(), "bce": bce.numpy()}
 
 
 def denoise(
-    model: Autoencoder, device: torch.device, corruption: dict[str, Any], noise: torch.Generator, clean: np.ndarray
+    model: Autoencoder, device: torch.device, corruption: Denoising, noise: torch.Generator, clean: np.ndarray
 ) -> Results:
     """given: a batch of images, corrupted as in training; denoised: the model's output for them."""
 
     def add_noise(x: Tensor) -> Tensor:
-        return corrupt(x, corruption["corruption"], corruption["level"], noise)
+        return corrupt(x, corruption.corruption, corruption.level, noise)
 
     noisy = inference.apply(add_noise, clean, torch.device("cpu"))
     return {"given": noisy, "denoised": inference.apply(model, noisy, device)}

@@ -3,7 +3,7 @@
 Reads params split. Each file holds index int64 (N,), the rows of its images in data/raw, in ascending order, and
 labels int64 (N,); the images stay where they are. No index occurs in two files. Parts that the data publish stay as
 they are; the others are stratified by class, unless a class is too small. The description has the class names, the
-normal classes and the digest of the images.
+normal classes, how an image of any size becomes one of these, and the digest of the images.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -30,7 +30,8 @@ def main() -> None:
     normal = find_normal_classes(params, about["class_names"], about["normal_classes"])
     indices = split(labels, parts, params, [about["class_names"].index(name) for name in normal])
     digest = packed_file.read_digest(packed_file.RAW)
-    description = {"class_names": about["class_names"], "normal_classes": normal, "images": digest}
+    kept = {key: about[key] for key in ("class_names", "fitting")}
+    description = kept | {"normal_classes": normal, "images": digest}
     for name, index in indices.items():
         arrays.save(split_files.SPLIT / f"{name}.safetensors", {"labels": labels[index], "index": index}, description)
     log.info("split: %s", ", ".join(f"{len(index):,} {name}" for name, index in indices.items()))

@@ -1,8 +1,9 @@
 """Stage train: data/raw and data/split/{train,valid} -> data/model.safetensors. Reads no image of the test part.
 
 Reads params latent_dim, seed, device, numerics, threads, train. The model has the weights of the epoch with the
-lowest validation error. Also writes plots/loss.csv, a row for each epoch; data/epochs/, the same validation images
-reconstructed after each epoch; plots/training.png, a strip of them; metrics/train.json.
+lowest validation error; its file also has what its users need to know of the data (model/model_file.py). Also writes
+plots/loss.csv, a row for each epoch; data/epochs/, the same validation images reconstructed after each epoch;
+plots/training.png, a strip of them; metrics/train.json.
 An interrupted training resumes after its last finished epoch, from data/unfinished.safetensors.
 """
 
@@ -24,12 +25,13 @@ from tqdm import tqdm
 from stages.autoencoder.core import files
 from stages.autoencoder.data import pixels, split_files
 from stages.autoencoder.data.pixels import ImageRows
-from stages.autoencoder.data.split_files import TRAIN, VALID
+from stages.autoencoder.data.split_files import TRAIN, VALID, Part
 from stages.autoencoder.figures import image_grids
 from stages.autoencoder.model import inference, model_file
+from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training import checkpoint
+from stages.autoencoder.training import checkpoint, mixture_fit
 from stages.autoencoder.training.loop import EpochResult, Training
 from stages.autoencoder.training.preparation import prepare
 from stages.runtime.command import run_stage
@@ -38,14 +40,15 @@ MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safete
 EPOCHS, STRIP = Path("data/epochs"), Path("plots/training.png")
 LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
 PREVIEWS = 10  # validation images that are pictured after each epoch
+MAX_CODES, MAX_CODE_NUMBERS = 5000, 2**25  # of the training part, that their density is fitted to
 STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     params = loader.load(TrainParams)
-    train, valid = (split_files.load(path).images for path in (TRAIN, VALID))
-    training = prepare(params, train, valid)
+    part, valid = split_files.load(TRAIN), split_files.load(VALID).images
+    training = prepare(params, part.images, valid)
     fingerprint = checkpoint.compute_fingerprint(params.model_dump_json(), [TRAIN, VALID])
     originals = pixels.evenly_spaced(valid, PREVIEWS)
     previews = checkpoint.load(UNFINISHED, fingerprint, training)  # (epochs, PREVIEWS, C, H, W)
@@ -66,7 +69,7 @@ def main() -> None:
 
     best = training.best_result
     log.info("train: %.1f s, best epoch %d, valid %.4f", time.perf_counter() - start, best.epoch, best.valid)
-    save(params, training, valid)
+    save(params, training, part, valid)
     chosen = np.unique(np.geomspace(1, len(previews), STRIP_ROWS).round().astype(int))
     strip = [(f"epoch {epoch}", previews[epoch - 1]) for epoch in chosen]
     image_grids.save_rows(STRIP, [("original", originals), *strip])
@@ -100,21 +103,26 @@ def save_preview(epoch: int, originals: np.ndarray, preview: np.ndarray) -> None
     image_grids.save_rows(EPOCHS / f"epoch_{epoch:04d}.png", rows)
 
 
-def save(params: TrainParams, training: Training, valid: ImageRows) -> None:
-    """The model of the best epoch with its threshold for anomalies, the loss of every epoch, the metrics."""
-    training.model.load_state_dict(training.best_weights)
+def save(params: TrainParams, training: Training, train: Part, valid: ImageRows) -> None:
+    """The model of the best epoch with all that its users need, the loss of every epoch, the metrics."""
+    model = training.model
+    model.load_state_dict(training.best_weights)
     best, settings = training.best_result, params.train
-    about = {
-        "variant": settings.variant,
-        "loss": settings.loss,
-        "corruption": settings.denoising.model_dump() if "corruption" in settings.terms else None,
-        "beta": settings.variational.beta if training.model.is_variational else None,
-        "best_epoch": best.epoch,
-        "valid": best.valid,
-        "threshold": find_threshold(training, valid, settings.anomaly_quantile),
-        "anomaly_quantile": settings.anomaly_quantile,
-    }
-    model_file.save(MODEL, training.model, about)
+    about = model_file.Description(
+        spec=model.spec,
+        variant=settings.variant,
+        loss=settings.loss,
+        corruption=settings.denoising if "corruption" in settings.terms else None,
+        beta=settings.variational.beta if model.is_variational else None,
+        best_epoch=best.epoch,
+        valid=best.valid,
+        threshold=find_threshold(training, valid, settings.anomaly_quantile),
+        anomaly_quantile=settings.anomaly_quantile,
+        class_names=tuple(train.class_names),
+        normal_classes=tuple(train.normal_classes),
+        fitting=train.fitting,
+    )
+    model_file.save(MODEL, model, about, None if model.is_variational else fit_mixture(training, train.images, valid))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([EpochResult._fields, *training.history])
     files.write(LOSS, table.getvalue().encode())
@@ -129,6 +137,19 @@ def find_threshold(training: Training, valid: ImageRows, quantile: float) -> flo
         return (model(x) - x).double().square().flatten(1).mean(1)
 
     return float(np.quantile(inference.apply(mse, valid, training.device), quantile))
+
+
+def fit_mixture(training: Training, train: ImageRows, valid: ImageRows) -> Mixture:
+    """The density of the codes of training images, chosen on codes of validation images; uint8 (N, C, H, W) each."""
+    model = training.model.eval()
+    most = max(2, min(MAX_CODES, MAX_CODE_NUMBERS // model.spec.latent_dim))
+
+    def encode(images: ImageRows) -> np.ndarray:
+        rows = pixels.evenly_spaced(np.arange(len(images)), most)
+        batches = pixels.pieces(len(rows), inference.BATCH_SIZE)
+        return np.concatenate([inference.apply(model.encode, images[rows[b]], training.device) for b in batches])
+
+    return mixture_fit.fit(encode(train), encode(valid))
 
 
 if __name__ == "__main__":

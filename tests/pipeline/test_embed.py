@@ -13,12 +13,11 @@ from stages import embed
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import split_files
-from stages.autoencoder.model import model_file
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.embed import Embed, EmbedParams
 from stages.autoencoder.scores import ablation, code_usage, maps
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
-from tests.support import stage_folders
+from tests.support import model_files, stage_folders
 
 EMBEDDINGS = Path("data/embeddings.safetensors")
 CPU = torch.device("cpu")
@@ -187,7 +186,7 @@ def test_a_collapsed_dimension_of_a_gaussian_code_is_not_active(workspace):
     with torch.no_grad():
         made.encoder[-1].weight[1] = 0  # the mean of the second dimension is the same for all images
         made.encoder[-1].weight[[0, 2]] *= 5
-    model_file.save(Path("data/model.safetensors"), made, {"corruption": None})
+    model_files.save(Path("data/model.safetensors"), made)
     stage_folders.run("embed")
     found = {int(row["dimension"]): row for row in rows("plots/dimensions.csv")}
     assert [found[d]["active"] for d in range(3)] == ["1", "0", "1"]

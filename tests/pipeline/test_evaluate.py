@@ -16,11 +16,10 @@ from sklearn.metrics import roc_auc_score
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures import code_figures, image_grids, score_figures
-from stages.autoencoder.model import model_file
 from stages.autoencoder.scores import anomalies, pca, probes
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.training import corruption
-from tests.support import stage_folders
+from tests.support import model_files, stage_folders
 
 RECONSTRUCTIONS = Path("data/reconstructions.safetensors")
 EVERY = stage_folders.EVERY
@@ -95,7 +94,7 @@ def test_results_of_another_model_are_refused(stale, workspace, undrawn):
     before = stage_folders.outputs()
     with torch.no_grad():
         made.decoder[-2].bias += 1
-    model_file.save(Path("data/model.safetensors"), made, {"corruption": None, "threshold": 0.1})
+    model_files.save(Path("data/model.safetensors"), made)
     stage_folders.run("reconstruct" if stale == "embeddings" else "embed")
     reason = r"got one made with another model; run dvc repro"
     message = rf"^data/{stale}\.safetensors: must be made with data/model\.safetensors; {reason}"
@@ -190,7 +189,7 @@ def test_precision_and_recall_are_those_at_the_threshold_of_the_model(workspace,
     stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
     stage_folders.run()
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels()).mean((1, 2, 3))
-    above, anomalous = error > stage_folders.THRESHOLD, np.isin(stage_folders.read_labels(), [0, 3])
+    above, anomalous = error > model_files.THRESHOLD, np.isin(stage_folders.read_labels(), [0, 3])
     assert 0 < above.sum() < len(above)
     found, hits = stage_folders.metrics(), (above & anomalous).sum()
     assert found["precision"] == pytest.approx(hits / above.sum())
@@ -241,7 +240,7 @@ def test_the_table_of_test_images_has_path_class_errors_and_code_of_each(workspa
         assert row["path"] == f"folder/image {60 + number}.png"
         assert row["class"] == f"class {labels[number]}"
         assert row["anomalous"] == str(labels[number] in (0, 3))
-        assert row["above_threshold"] == str(bool(error[number] > stage_folders.THRESHOLD))
+        assert row["above_threshold"] == str(bool(error[number] > model_files.THRESHOLD))
         assert float(row["mse"]) == pytest.approx(error[number], rel=1e-5)
         assert [float(row[f"z{d}"]) for d in range(3)] == pytest.approx(codes[number].tolist(), rel=1e-5)
 
@@ -321,7 +320,7 @@ def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request)
     with torch.no_grad():
         made.encoder[-1].weight.zero_()
         made.encoder[-1].bias.zero_()
-    model_file.save(Path("data/model.safetensors"), made, {"corruption": None, "threshold": 0.1})
+    model_files.save(Path("data/model.safetensors"), made)
     stage_folders.run()
     found = stage_folders.metrics()
     assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)

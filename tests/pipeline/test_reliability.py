@@ -33,7 +33,7 @@ from stages.autoencoder.training import checkpoint
 from stages.autoencoder.training.preparation import prepare
 from stages.runtime import command
 from tests.stress import fuzz
-from tests.support import stage_folders
+from tests.support import model_files, stage_folders
 
 ENDED_PROCESS = subprocess.Popen([sys.executable, "--version"], stdout=subprocess.DEVNULL)
 ENDED_PROCESS.wait()  # no process has its number now
@@ -148,7 +148,7 @@ def test_state_with_one_wrong_bit_is_not_resumed(tmp_path, monkeypatch):
 def write_model(folder, **changes):
     """Write a small model file with changes to its spec."""
     path = folder / "model.safetensors"
-    model_file.save(path, Autoencoder(SPEC), {"corruption": None})
+    model_files.save(path, Autoencoder(SPEC))
     header, about, body = fuzz.take_apart(path.read_bytes())
     about["spec"] |= changes
     header["__metadata__"]["json"] = json.dumps(about)
@@ -183,7 +183,7 @@ def test_model_file_of_another_format_is_refused_in_printable_words(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(model_file, "FORMAT", "\x1f")
         path = write_model(tmp_path)
-    with pytest.raises(UserError, match=r"model format must be 1; got '\\x1f'; train it again"):
+    with pytest.raises(UserError, match=r"model format must be 2; got '\\x1f'; train it again"):
         model_file.load(path)
 
 
@@ -197,7 +197,7 @@ def test_model_with_nan_weights_is_refused(tmp_path):
     model = Autoencoder(SPEC)
     with torch.no_grad():
         model.decoder[-2].bias[3] = np.nan
-    model_file.save(tmp_path / "m", model, {"corruption": None})
+    model_files.save(tmp_path / "m", model)
     with pytest.raises(UserError, match=r"decoder\.1\.bias must hold finite numbers"):
         model_file.load(tmp_path / "m")
 
@@ -243,7 +243,8 @@ GOOD_RAW = {
     "parts": np.zeros(6, np.uint8),
     "digest": np.zeros(32, np.uint8),
 }
-DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
+FITTING = {"size": [8, 8], "fit": "crop", "colour": "grey", "background": "black", "exact": True}
+DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": [], "fitting": FITTING}
 
 
 @pytest.mark.parametrize(
@@ -260,6 +261,9 @@ DESCRIPTION = {"class_names": ["a", "b", "c"], "normal_classes": []}
         ({}, {"class_names": "abc"}, "class_names must be a list of printable texts"),
         ({}, {"normal_classes": [1]}, "normal_classes must be a list of printable texts"),
         ({}, {"normal_classes": None}, "normal_classes must be a list of printable texts"),
+        ({}, {"fitting": None}, "fitting: Input should be an object"),
+        ({}, {"fitting": FITTING | {"fit": "cut"}}, "fitting: fit: Input should be 'crop', 'pad' or 'stretch'"),
+        ({}, {"fitting": FITTING | {"size": [8, 7]}}, r"fitting must be that of images \(1, 8, 8\); got \(1, 8, 7\)"),
     ],
 )
 def test_images_and_labels_that_disagree_are_refused(tmp_path, array_changes, description_changes, message):
@@ -364,7 +368,7 @@ def test_model_that_gives_nan_is_one_line_and_no_metrics(workspace, no_figures):
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.fill_(3e38)  # finite, but the sum of two is infinite
-    model_file.save(reconstruct.MODEL, model, {"corruption": None, "threshold": 0.1})
+    model_files.save(reconstruct.MODEL, model)
     for stage in (reconstruct, embed):
         with pytest.raises(UserError, match=r"^model: must give finite numbers"):
             stage.main()

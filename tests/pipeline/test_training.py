@@ -235,13 +235,13 @@ def test_batches_are_the_same_from_disk_and_from_the_device(copy):
 
 
 def test_the_threshold_is_the_stated_quantile_of_the_validation_errors(copy):
-    model, about = model_file.load(train_stage.MODEL)
+    model, about, _ = model_file.load(train_stage.MODEL)
     valid = torch.from_numpy(stage_folders.read_images("valid")) / 255
     with torch.no_grad():
         errors = (model(valid) - valid).square().mean((1, 2, 3)).numpy()
-    assert about["anomaly_quantile"] == 0.99
-    assert (errors > about["threshold"]).sum() == 2  # 1 % of 144
-    assert about["threshold"] == pytest.approx(np.quantile(errors, 0.99), rel=1e-4)
+    assert about.anomaly_quantile == 0.99
+    assert (errors > about.threshold).sum() == 2  # 1 % of 144
+    assert about.threshold == pytest.approx(np.quantile(errors, 0.99), rel=1e-4)
 
 
 def test_the_log_says_what_was_built(settings, digits, caplog):
@@ -293,12 +293,12 @@ def test_the_model_file_alone_rebuilds_the_model(copy, monkeypatch):
     images = stage_folders.read_images("valid")
     batch = torch.from_numpy(images).float() / 255
     (copy / "params.yaml").unlink()
-    rebuilt, about = model_file.load(train_stage.MODEL)
+    rebuilt, about, _ = model_file.load(train_stage.MODEL)
     assert rebuilt.spec == autoencoder.Spec((1, 8, 8), 4, (), (16,), "linear")
     assert not rebuilt.training
     error = objectives.squared_error(rebuilt.decoder(rebuilt.encode(batch)), batch).mean().item()
-    assert error == pytest.approx(about["valid"], rel=1e-5)
-    assert about["valid"] == json.loads(train_stage.METRICS.read_text())["valid"]
+    assert error == pytest.approx(about.valid, rel=1e-5)
+    assert about.valid == json.loads(train_stage.METRICS.read_text())["valid"]
 
 
 @pytest.mark.parametrize("damage", ["absent", "truncated", "altered", "pickle", "other", "format"])
@@ -316,7 +316,7 @@ def test_a_model_file_that_is_none_is_refused_in_one_line(copy, damage):
     elif damage == "other":
         arrays.save(path, {"a": np.zeros(3)})
     else:
-        path.write_bytes(content.replace(b'format\\": 1', b'format\\": 9'))
+        path.write_bytes(content.replace(b'format\\": 2', b'format\\": 9'))
     with pytest.raises(UserError) as refused:
         model_file.load(path)
     assert str(refused.value).startswith("data/model.safetensors: ")

@@ -25,7 +25,7 @@ OWN_MODULES = {*CODE_FOLDERS, *(path.stem for path in (ROOT / "tests").glob("*.p
 OPTIONAL = {"benchmarks": {"benchmarks"}, "umap": {"stages"}}  # optional list: the folders that may import it
 LOCKS = ("cpu", "cuda", *OPTIONAL)
 # run by make, by pytest, by pandas, by ruamel.yaml (test_params.py), or required by pythae: imported by nobody
-NEVER_IMPORTED = {"uv", "mypy", "ruff", "pytest-xdist", "tabulate", "ruamel-yaml-clib", "dataclasses"}
+NEVER_IMPORTED = {"uv", "mypy", "ruff", "pytest-xdist", "tabulate", "ruamel-yaml-clib", "dataclasses", "onnxscript"}
 
 
 def pins(name):

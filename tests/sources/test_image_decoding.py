@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.sources.folder import decoding
-from stages.autoencoder.sources.folder.decoding import Fitting, RefusedImageError, decode, decode_mask, read_size
+from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode, decode_mask, read_size
 
 rng = np.random.default_rng(0)
 
 
-def fitting(height, width, fit="crop", colour="rgb", background="white"):
-    return Fitting(size=[height, width], fit=fit, colour=colour, background=background)
+def fitting(height, width, fit="crop", colour="rgb", background="white", exact=False):
+    return Fitting((height, width), fit, colour, background, exact)
 
 
 def saved(image, kind="PNG", **options):
@@ -99,7 +100,7 @@ def test_exif_orientation_is_applied_once(kind, orientation):
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
 def test_broken_exif_counts_as_upright(exif):
     content = saved(Image.fromarray(np.zeros((8, 16, 3), np.uint8)), "JPEG", exif=exif)
-    assert decode(content, fitting(8, 16), exact=True).shape == (3, 8, 16)
+    assert decode(content, fitting(8, 16, exact=True)).shape == (3, 8, 16)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -107,7 +108,7 @@ def test_unknown_orientations_count_as_upright(orientation):
     exif = Image.Exif()
     exif[274] = orientation
     content = saved(Image.fromarray(np.zeros((8, 16, 3), np.uint8)), "PNG", exif=exif)
-    assert decode(content, fitting(8, 16), exact=True).shape == (3, 8, 16)
+    assert decode(content, fitting(8, 16, exact=True)).shape == (3, 8, 16)
 
 
 @pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
@@ -306,9 +307,9 @@ def test_large_photographs_decoded_at_a_fraction_look_the_same(how, orientation,
 
 def test_images_of_another_size_are_refused_if_all_must_have_one():
     content = saved(Image.new("RGB", (4, 3)))
-    assert decode(content, fitting(3, 4), exact=True).shape == (3, 3, 4)
-    with pytest.raises(RefusedImageError, match=r"^has 4 x 3 pixels \(width x height\); others have 3 x 4$"):
-        decode(content, fitting(4, 3), exact=True)
+    assert decode(content, fitting(3, 4, exact=True)).shape == (3, 3, 4)
+    with pytest.raises(RefusedImageError, match=r"^has 4 x 3 pixels \(width x height\); it must have 3 x 4$"):
+        decode(content, fitting(4, 3, exact=True))
 
 
 GOOD = {

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from conftest import ROOT
 from PIL import Image
 
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.params.download import Download
 from stages.autoencoder.params.folder_presence import check_folder
 from stages.autoencoder.sources.folder import layout, pool
@@ -226,8 +228,8 @@ def test_names_of_any_kind_are_kept_and_name_no_output(photos):
 def test_fitting_brings_any_image_to_the_shape_of_the_dataset(photos):
     draw(photos, "a.png", size=(20, 10))
     dataset, images = read(size=[6, 9], fit="pad", colour="grey", background="black")
-    assert json.loads(json.dumps(dataset.fitting)) == {
-        "size": [6, 9], "fit": "pad", "colour": "grey", "background": "black"
+    assert json.loads(json.dumps(asdict(dataset.fitting))) == {
+        "size": [6, 9], "fit": "pad", "colour": "grey", "background": "black", "exact": False
     }  # fmt: skip
     assert dataset.shape == (1, 6, 9)
     assert np.array_equal(decode((photos / "a.png").read_bytes(), dataset.fitting), images[0])
@@ -237,10 +239,10 @@ def test_without_a_size_the_images_give_theirs(photos, caplog):
     draw(photos, *(f"{i}.png" for i in range(3)), size=(5, 7))
     dataset, images = read(size=None)
     assert dataset.shape == images.shape[1:] == (3, 7, 5)
-    assert dataset.fitting["size"] == [7, 5]
+    assert (dataset.fitting.size, dataset.fitting.exact) == ((7, 5), True)
     draw(photos, "4.png", size=(7, 5))
     lines, error = refusal(caplog, size=None)
-    assert "photos/4.png: has 7 x 5 pixels (width x height); others have 5 x 7" in lines
+    assert "photos/4.png: has 7 x 5 pixels (width x height); it must have 5 x 7" in lines
     assert error == (
         "photos: every image must be readable; 1 of 4 are not, listed above; repair or remove them, or set"
         " download.size if they only differ in size, then run again"
@@ -292,6 +294,7 @@ MEASURED = """
 import json, logging, os, sys, time
 sys.path.insert(0, sys.argv[1])
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.params.download import Download
 from stages.autoencoder.sources.folder import pool
 from stages.autoencoder.sources.folder.open_folder import open_folder
@@ -467,7 +470,7 @@ def test_images_are_asked_for_only_as_they_are_taken(photos, two_processes):
     draw_many(photos, 100)
     asked = []
     jobs = ((path.name,) for path in sorted(photos.iterdir()) if not asked.append(path))
-    task = Task("photos", {"size": [8, 8], "fit": "crop", "colour": "rgb", "background": "white"})
+    task = Task("photos", Fitting((8, 8), "crop", "rgb", "white", exact=False))
     for taken, _ in enumerate(pool.run(jobs, 100, task, (3, 8, 8)), start=1):
         assert len(asked) <= taken + 4
     assert taken == 100
@@ -511,6 +514,7 @@ import json, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started to ignore it
 sys.path.insert(0, sys.argv[1])
 import psutil
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.params.download import Download
 from stages.autoencoder.sources.folder import pool
 from stages.autoencoder.sources.folder.open_folder import open_folder

@@ -40,7 +40,6 @@ from stages import check, download, split
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import packed_file, split_files
-from stages.autoencoder.model import inference, model_file
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.params.base.loader import load
@@ -49,9 +48,11 @@ from stages.autoencoder.sources.dataset import Masks, in_memory
 from stages.autoencoder.training import checkpoint
 from stages.autoencoder.training.loop import Training
 from stages.autoencoder.training.preparation import prepare
+from stages.autoencoder.use import load_model
 from stages.runtime.command import run_main
 from tests.stress import odd_downloads, odd_image_folders
 from tests.stress.damage import PICKLE, damaged_copies, zip_bytes
+from tests.support import model_files
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
@@ -320,21 +321,20 @@ def make_model_files() -> list[bytes]:
     for bottleneck, channels in (("linear", ()), ("gaussian", (3,)), ("top_k", ()), ("relu", (2, 2))):
         torch.manual_seed(0)
         spec = Spec((1, 8, 8), 4, channels, (5,), Bottleneck(bottleneck), k=2 if bottleneck == "top_k" else 0)
-        noise = {"corruption": "masking", "level": 0.3} if channels else None
-        model_file.save(Path("model"), Autoencoder(spec), {"corruption": noise, "valid": 1.0})
+        model_files.save(Path("model"), Autoencoder(spec), "masking" if channels else None)
         contents.append(Path("model").read_bytes())
     return contents
 
 
 def use_model(case: bytes) -> None:
-    """Load a model file, and encode and decode two images unless they are large."""
+    """Load a model file, and encode two images, decode them and generate two unless they are large."""
     path = Path("data/model.safetensors")
     path.write_bytes(case)
-    model, _ = model_file.load(path)
-    images = np.zeros((2, *model.spec.shape), np.uint8)
+    model = load_model(path, "cpu")
+    images = np.zeros((2, *model.shape), np.uint8)
     if images.size < 10**6:
-        codes = inference.apply(model.encode, images, torch.device("cpu"))
-        inference.apply(model.decode, codes, torch.device("cpu"))
+        model.decode(model.encode(images))
+        model.generate(2)
 
 
 GOOD_RAW, GOOD_PART = Path("good_raw"), Path("good_part")
@@ -363,7 +363,7 @@ def make_array_files() -> list[bytes]:
         names=[f"{number}.png" for number in range(60)],
         masks=Masks(np.arange(30), [np.ones((30, 8, 8), np.uint8)]),
     )
-    about = {"dataset": "folder", "class_names": ["a", "b", "c"], "normal_classes": []}
+    about = download.describe(dataset, "folder")
     download.save(GOOD_RAW, dataset, about)
     digest = packed_file.read_digest(GOOD_RAW)
     arrays.save(GOOD_PART, {"labels": labels, "index": np.arange(60)}, about | {"images": digest})

@@ -12,13 +12,13 @@ import torch
 from stages import download
 from stages.autoencoder.core import arrays
 from stages.autoencoder.data import packed_file
-from stages.autoencoder.model import autoencoder, model_file
+from stages.autoencoder.model import autoencoder
 from stages.autoencoder.sources.dataset import Dataset, Masks, in_memory
+from tests.support import model_files
 
 APPLIED = ("baseline", "reconstruct", "embed", "evaluate")
 SHAPE = (1, 8, 8)
 CLASS_NAMES = tuple(f"class {number}" for number in range(400))
-THRESHOLD = 0.1  # MSE per pixel, in the model file
 EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
 
 
@@ -63,14 +63,13 @@ def make(
     torch.manual_seed(0)
     spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
     made = autoencoder.Autoencoder(spec)
-    noise = {"corruption": corruption, "level": 0.3} if corruption else None
-    model_file.save(folder / "data/model.safetensors", made, {"corruption": noise, "threshold": THRESHOLD})
+    model_files.save(folder / "data/model.safetensors", made, corruption, class_names=CLASS_NAMES[:classes])
     return made.eval()
 
 
 def save_raw(folder: Path, dataset: Dataset, normal_names: Sequence[str] = ()) -> None:
     """Write data/raw.safetensors."""
-    about = {"class_names": list(dataset.class_names), "normal_classes": list(normal_names)}
+    about = download.describe(dataset, "made") | {"normal_classes": list(normal_names)}
     download.save(folder / packed_file.RAW, dataset, about)
 
 
@@ -78,8 +77,9 @@ def save_part(
     folder: Path, name: str, labels: np.ndarray, index: np.ndarray, class_names: Sequence[str], normal: Sequence[str]
 ) -> None:
     """Write one file of the split, of the images in data/raw."""
-    digest = packed_file.read_digest(folder / packed_file.RAW)
-    about = {"class_names": list(class_names), "normal_classes": list(normal), "images": digest}
+    raw = folder / packed_file.RAW
+    about = {"class_names": list(class_names), "normal_classes": list(normal), "images": packed_file.read_digest(raw)}
+    about["fitting"] = arrays.describe(raw)[0]["fitting"]
     arrays.save(folder / f"data/split/{name}.safetensors", {"labels": labels, "index": index}, about)
 
 

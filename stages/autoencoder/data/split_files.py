@@ -5,7 +5,7 @@ Everything is in ascending order of `index`, an image's row in data/raw: no numb
 does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from stages.autoencoder.core import arrays
-from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data import packed_file
+from stages.autoencoder.core.errors import UserError, describe_fault
+from stages.autoencoder.data import fitting, packed_file
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.data.packed_file import NEXT_STEP
 
 SPLIT = Path("data/split")
@@ -51,6 +52,7 @@ class Part:
     index: np.ndarray  # int64 (n,), ascending: rows of the packed file
     class_names: list[str]  # [] if there are no classes
     normal_classes: list[str]  # the classes that train; [] if all do
+    fitting: Fitting  # how an image of any size becomes one of these
     raw: Path
 
     @property
@@ -102,11 +104,12 @@ def load(path: Path, raw: Path = packed_file.RAW) -> Part:
     packed = packed_file.map_checked(raw, "images", np.uint8, 4)
     if fault := _find_fault(held, about) or _find_misfit(held["index"], len(packed)):
         raise UserError(f"{path}: {fault}; {NEXT_STEP}")
+    fitted = _parse_fitting(path, about, packed.shape[1:])
     if about.get("images") != packed_file.read_digest(raw):
         raise UserError(f"{path}: must be made from {raw}; got one made from other images; run dvc repro to remake it")
     index = held["index"][order]
     images = Images(packed, index)
-    return Part(images, held["labels"][order], index, about["class_names"], about["normal_classes"], raw)
+    return Part(images, held["labels"][order], index, about["class_names"], about["normal_classes"], fitted, raw)
 
 
 def load_labels(raw: Path = packed_file.RAW) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -119,7 +122,15 @@ def load_labels(raw: Path = packed_file.RAW) -> tuple[np.ndarray, np.ndarray, di
         raise UserError(f"{raw}: {fault}; {NEXT_STEP}")
     if held["parts"].max() >= len(packed_file.PARTS):
         raise UserError(f"{raw}: parts must be in 0..{len(packed_file.PARTS) - 1}; got {held['parts'].max()}")
+    _parse_fitting(raw, about, packed_file.map_checked(raw, "images", np.uint8, 4).shape[1:])
     return held["labels"], held["parts"], about
+
+
+def _parse_fitting(path: Path, about: Mapping[str, Any], shape: Sequence[int]) -> Fitting:
+    try:
+        return fitting.parse(about.get("fitting"), shape)
+    except ValueError as error:
+        raise UserError(f"{path}: {describe_fault(error)}; {NEXT_STEP}") from None
 
 
 def _find_fault(held: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from stages.autoencoder.data.pixels import evenly_spaced
 from stages.autoencoder.model import inference
 from stages.autoencoder.model.autoencoder import Autoencoder
-from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.sampling import Mixture, interpolate, sample_codes
 
 STEPS = 12  # images in a row
 MAX_ROWS = 10
@@ -27,26 +27,24 @@ class Picture(NamedTuple):
 
 
 def pictures_of_codes(
-    model: Autoencoder, codes: np.ndarray, classes: np.ndarray, device: torch.device
+    model: Autoencoder, mixture: Mixture | None, codes: np.ndarray, classes: np.ndarray, device: torch.device
 ) -> Iterator[Picture]:
     """The pictures that make sense for this model.
 
-    codes: float32 (N, D) of test images; classes: the class name of each, (N,), "" if there are no classes.
+    mixture: of its training codes, None if it has a prior; codes: float32 (N, D) of test images; classes: the class
+    name of each, (N,), "" if there are no classes.
     """
     title = "Decoded codes on the straight line from the code of one test image to that of another"
     rows = []
     for a, b in zip(*endpoints(classes), strict=True):
         label = f"{classes[a]} to {classes[b]}" if classes[a] != classes[b] else ""
-        rows.append((label, _decode(model, interpolate(codes[a], codes[b]), device)))
+        rows.append((label, _decode(model, interpolate(codes[a], codes[b], STEPS), device)))
     if rows:
         yield Picture("interpolations", title, rows, [])
 
-    if model.is_variational:
-        title = "Decoded samples from the prior N(0, I)"
-        yield Picture("samples", title, _as_rows(_decode(model, sample_prior(model.spec.latent_dim), device)), [])
-    if model.spec.bottleneck == Bottleneck.LINEAR and len(codes) > 1:
-        title = "Decoded samples from the Gaussian with mean and covariance of the codes of the test images"
-        yield Picture("samples", title, _as_rows(_decode(model, sample_gaussian(codes), device)), [])
+    of = "the prior N(0, I)" if mixture is None else f"{mixture.describe()} of the training codes"
+    samples = sample_codes(model, mixture, MAX_ROWS * STEPS, SAMPLE_SEED)
+    yield Picture("samples", f"Decoded samples from {of}", _as_rows(_decode(model, samples, device)), [])
     if model.spec.latent_dim == 2:
         title = "Decoded codes over the plane; the two numbers of each code are at the left and below"
         x, y = plane_axes(codes)
@@ -79,12 +77,6 @@ def endpoints(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[:half], chosen[half : 2 * half]
 
 
-def interpolate(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Codes on the straight line between two codes (D,): (STEPS, D), both ends included."""
-    weights = np.linspace(0, 1, STEPS)[:, None]
-    return (1 - weights) * start + weights * end
-
-
 def traverse(codes: np.ndarray, dimension: int) -> np.ndarray:
     """A typical code with one dimension going from its 1st to its 99th percentile: (STEPS, D).
 
@@ -95,21 +87,6 @@ def traverse(codes: np.ndarray, dimension: int) -> np.ndarray:
     low, high = np.percentile(codes[:, dimension], [1, 99])
     path[:, dimension] = np.linspace(low, high, STEPS)
     return path
-
-
-def sample_prior(latent_dim: int) -> np.ndarray:
-    """Samples (MAX_ROWS * STEPS, latent_dim) from N(0, I)."""
-    return _normal(MAX_ROWS * STEPS, latent_dim)
-
-
-def sample_gaussian(codes: np.ndarray) -> np.ndarray:
-    """Samples (MAX_ROWS * STEPS, D) from the Gaussian with mean and covariance of codes (N, D), N >= 2.
-
-    The simplest ex-post density estimate for an autoencoder without a prior (Ghosh et al. 2020, section 4).
-    """
-    centred = codes - codes.mean(0)
-    # sums of the centred codes with random weights have their covariance: no D x D matrix is factorised
-    return codes.mean(0) + _normal(MAX_ROWS * STEPS, len(codes)) @ centred / np.sqrt(len(codes) - 1)
 
 
 def plane_axes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +101,3 @@ def _decode(model: Autoencoder, codes: np.ndarray, device: torch.device) -> np.n
 
 def _as_rows(images: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [("", row) for row in np.split(images, MAX_ROWS)]
-
-
-def _normal(*shape: int) -> np.ndarray:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(SAMPLE_SEED)).numpy()

@@ -60,18 +60,22 @@ class Autoencoder(nn.Module):
         if images.shape[1:] != self.spec.shape:
             raise UserError(f"model: images must be {self.spec.shape} each; got {tuple(images.shape[1:])}")
         h = self.encoder(images)
+        if not self.is_variational:
+            return Code(self.sparsify(h))
+        mean, log_var = h.chunk(2, dim=1)
+        if generator is None:
+            return Code(mean, mean, log_var)
+        return Code(reparametrise(mean, log_var, generator), mean, log_var)
+
+    def sparsify(self, h: Tensor) -> Tensor:
+        """What a sparse bottleneck keeps of activations (B, latent_dim); another one keeps all."""
         match self.spec.bottleneck:
             case Bottleneck.RELU:
-                return Code(h.relu())
+                return h.relu()
             case Bottleneck.TOP_K:  # Makhzani & Frey 2014: linear activations, the k largest kept
                 kept = h.topk(self.spec.k, dim=1)
-                return Code(torch.zeros_like(h).scatter(1, kept.indices, kept.values))
-            case Bottleneck.GAUSSIAN:
-                mean, log_var = h.chunk(2, dim=1)
-                if generator is None:
-                    return Code(mean, mean, log_var)
-                return Code(reparametrise(mean, log_var, generator), mean, log_var)
-        return Code(h)
+                return torch.zeros_like(h).scatter(1, kept.indices, kept.values)
+        return h
 
     def encode(self, images: Tensor) -> Tensor:
         """The code, (B, latent_dim); of a variational autoencoder, its mean."""

@@ -14,11 +14,10 @@ log = logging.getLogger(__name__)
 MALLOC_OPTIONS = {"M_MMAP_THRESHOLD": (-3, 2**25), "M_TRIM_THRESHOLD": (-1, 2**30)}
 
 
-def prepare(device: str, numerics: str) -> torch.device:
+def prepare(device: str, numerics: str, place: str = "params.yaml: device") -> torch.device:
     """The torch device named by auto | cpu | cuda | cuda:N | mps, with torch's arithmetic set to `numerics`.
 
-    auto: the first CUDA device, else the CPU. portable: deterministic algorithms and no TF32.
-    Raises UserError if a named device is absent.
+    portable: deterministic algorithms and no TF32. place, auto, and what is raised: as in `choose`.
     """
     portable = numerics == "portable"
     # not use_deterministic_algorithms: it imports torch's compiler, 1.7 s in every stage
@@ -28,11 +27,20 @@ def prepare(device: str, numerics: str) -> torch.device:
     torch.backends.cudnn.benchmark = not portable
     torch.backends.cuda.matmul.allow_tf32 = not portable
     torch.backends.cudnn.allow_tf32 = not portable
+    chosen = choose(device, place)
+    _keep_freed_memory()
+    return chosen
+
+
+def choose(device: str, place: str = "params.yaml: device") -> torch.device:
+    """The torch device named by auto | cpu | cuda | cuda:N | mps; auto: the first CUDA device, else the CPU.
+
+    place: where the name stands, for messages. Raises UserError if a named device is absent.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
         log.info("device: auto takes %s", device)
-    check_present(device)
-    _keep_freed_memory()
+    check_present(device, place)
     return torch.device(device)
 
 
@@ -47,12 +55,12 @@ def _keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, size)
 
 
-def check_present(device: str) -> None:
-    """Raises UserError if this machine lacks the device."""
+def check_present(device: str, place: str = "params.yaml: device") -> None:
+    """Raises UserError if this machine lacks the device. place: where its name stands, for messages."""
     kind, _, number = device.partition(":")
     present = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(number or 0) >= present:
         raise UserError(
-            f"params.yaml: device must be present on this machine; got {device}, but the number of {kind} devices is"
-            f" {present}; set device: auto or cpu"
+            f"{place} must be present on this machine; got {device}, but the number of {kind} devices is {present};"
+            " set it to auto or cpu"
         )

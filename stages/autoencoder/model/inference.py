@@ -25,6 +25,16 @@ def apply(
     return np.concatenate([_apply_to_batch(function, values[batch], device) for batch in pieces(len(values), length)])
 
 
+def encode(model: Autoencoder, images: ImageRows, device: torch.device) -> np.ndarray:
+    """The codes, float32 (N, D), of images uint8 (N, C, H, W)."""
+    return apply(model.encode, images, device)
+
+
+def compute_logits(model: Autoencoder, images: ImageRows, device: torch.device) -> Tensor:
+    """The reconstructions before their sigmoid, float32 (N, C, H, W) on the CPU, of images uint8 (N, C, H, W)."""
+    return torch.from_numpy(apply(lambda x: model.decoder(model.encode(x)), images, device))
+
+
 def decode(model: Autoencoder, codes: np.ndarray, device: torch.device) -> np.ndarray:
     """The images, float32 (N, C, H, W) in [0, 1], of codes float32 (N, D)."""
     return apply(model.decode, codes, device, piece_length(model.spec.shape, BATCH_SIZE))

@@ -1,56 +1,90 @@
-"""The file of a model: weights and, in the description, all that rebuilds the autoencoder."""
+"""The file of a model: its weights and, in the description, all that is needed to use it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from stages.autoencoder.core import arrays
-from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.core.errors import UserError, describe_fault
+from stages.autoencoder.data import fitting
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec, build_without_weights
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.sampling import PREFIX, Mixture
 from stages.autoencoder.params.denoising import Denoising
 
-FORMAT = 1  # raised when an older file can no longer be read
+FORMAT = 2  # raised when an older file can no longer be read
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]  # goes to the terminal
 
 
 @dataclass(frozen=True)
 class Description:
-    """The part of a model file's description that decides what is computed."""
+    """What a model is, and what its training knows that its use needs. JSON-able by dataclasses.asdict."""
 
     spec: Spec
+    variant: Text
+    loss: Text
     corruption: Denoising | None  # what a denoising model was trained to undo
+    beta: Finite | None  # of a variational model
+    best_epoch: int
+    valid: Finite  # the loss of the validation part in that epoch
+    threshold: Annotated[Finite, Field(ge=0)]  # MSE per pixel, above which an image counts as anomalous
+    anomaly_quantile: Annotated[Finite, Field(ge=0, le=1)]  # the share of the validation images below the threshold
+    class_names: tuple[Text, ...]  # of the training part; () if it has none
+    normal_classes: tuple[Text, ...]  # the only ones that trained; () if all did
+    fitting: Fitting  # how an image of any size becomes the model's input
 
 
-def save(path: Path, model: Autoencoder, about: dict[str, Any]) -> None:
-    """Write weights, spec and a JSON-able description: nothing else is needed to use the model."""
-    arrays.save(path, model.state_dict(), {"format": FORMAT, "spec": asdict(model.spec), **about})
+class StoredModel(NamedTuple):
+    """What a model file holds."""
+
+    model: Autoencoder  # ready to use, in eval mode
+    about: Description
+    mixture: Mixture | None  # of the training codes; None where there is a prior
 
 
-def load(path: Path | str, device: torch.device | str = "cpu") -> tuple[Autoencoder, dict[str, Any]]:
-    """The model in a file, ready to use (eval mode), and its description.
+def save(path: Path, model: Autoencoder, about: Description, mixture: Mixture | None) -> None:
+    """Write weights, mixture and description: nothing else is needed to use the model."""
+    description = asdict(about) | {"corruption": about.corruption and about.corruption.model_dump()}
+    density = {name: torch.from_numpy(array) for name, array in (mixture.to_arrays() if mixture else {}).items()}
+    arrays.save(path, model.state_dict() | density, {"format": FORMAT, **description})
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
+    """The model in a file.
 
     The file may come from anybody, so its spec is checked before memory is taken for it. Raises UserError if the
     file is absent, damaged, of another format, or no model of this project.
     """
     path = Path(path)
-    weights, about = arrays.load(path, framework="pt", device=str(device))
-    if about.get("format") != FORMAT:
-        raise UserError(f"{path}: model format must be {FORMAT}; got {about.get('format')!r:.60}; train it again")
+    held, description = arrays.load(path, framework="pt", device=str(device))
+    if description.get("format") != FORMAT:
+        raise UserError(f"{path}: model format must be {FORMAT}; got {description.get('format')!r:.60}; train it again")
+    density = {name: held.pop(name).cpu().numpy() for name in list(held) if name.startswith(PREFIX)}
     try:
-        described = json.dumps({key: about[key] for key in ("spec", "corruption") if key in about})
-        spec = TypeAdapter(Description).validate_json(described, strict=True).spec
-        model = build_without_weights(spec)
-        _check_weights(weights, model.state_dict(), spec)
+        about = _parse(description)
+        model = build_without_weights(about.spec)
+        _check_weights(held, model.state_dict(), about.spec)
+        mixture = None if model.is_variational else Mixture.from_arrays(density, about.spec.latent_dim)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: must be a model of this project; {_first_line(error)}; train it again") from None
+        raise UserError(f"{path}: must be a model of this project; {describe_fault(error)}; train it again") from None
     model = model.to_empty(device=device)
-    model.load_state_dict(weights)
-    return model.eval(), about
+    model.load_state_dict(held)
+    return StoredModel(model.eval(), about, mixture)
+
+
+def _parse(description: Mapping[str, Any]) -> Description:
+    """Raises ValueError if a part of the description is missing, or not what it must be."""
+    about = TypeAdapter(Description).validate_json(json.dumps(description), strict=True)
+    fitting.parse(description["fitting"], about.spec.shape)
+    return about
 
 
 def _check_weights(held: dict[str, Tensor], expected: dict[str, Tensor], spec: Spec) -> None:
@@ -68,11 +102,3 @@ def _check_weights(held: dict[str, Tensor], expected: dict[str, Tensor], spec: S
             )
         if not tensor.isfinite().all():
             raise ValueError(f"{name} must hold finite numbers")
-
-
-def _first_line(error: Exception) -> str:
-    """The error as one line; of pydantic's many mistakes the first, with its place."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)

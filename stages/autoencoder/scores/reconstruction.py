@@ -6,7 +6,6 @@ Pixels are float in [0, 1]; sums are taken in float64.
 from collections.abc import Callable
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from stages.autoencoder.data.pixels import ImageRows, piece_length, pieces, to_unit
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
@@ -40,6 +39,8 @@ def ssim_per_image(output: np.ndarray, target: np.ndarray) -> np.ndarray:
     A uniform window of 7 x 7 pixels (the largest odd side in smaller images), data range 1, mean over the
     windows inside the image and over channels. Raises UndefinedScore for images of fewer than 3 pixels a side.
     """
+    from skimage.metrics import structural_similarity  # half a second, which the users of a model save
+
     side = min(output.shape[2:])
     if side < 3:
         raise UndefinedScore(f"SSIM needs images of 3 pixels a side or more, these have {side}")

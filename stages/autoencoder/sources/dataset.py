@@ -1,11 +1,11 @@
 """What every source of images gives: images in pieces, with what is known about each of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.data.packed_file import PARTS
 
 
@@ -29,7 +29,7 @@ class Dataset:
     names: Sequence[str] | None = None  # the path of each image below its folder, if it has one
     normal_classes: tuple[str, ...] = ()  # the classes that train, where the published parts say so
     masks: Masks | None = None
-    fitting: dict[str, Any] = field(default_factory=dict)  # how images were brought to one shape, JSON-able
+    fitting: Fitting | None = None  # how images of many shapes were brought to one; None: they had one
 
 
 def in_memory(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], published_test: int) -> Dataset:

@@ -1,7 +1,7 @@
 """One image file -> uint8 (C, H, W) of the model's shape, or the reason why not.
 
 Several processes import this module to decode: it imports NumPy and Pillow alone. What a file holds is decided by its
-content, never by its name. `decode` serves any caller who has a fitting, such as the one in data/raw.safetensors.
+content, never by its name. `decode` serves any caller who has a fitting, such as the one in a model file.
 """
 
 import io
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from stages.autoencoder.data.fitting import CHANNELS, Fitting
 from stages.autoencoder.sources.folder.geometry import draft_size, fit_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
@@ -48,40 +49,30 @@ TO_8_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # v / 257, rounde
 Source = Path | bytes
 
 
-class Fitting(TypedDict):
-    """How images of any shape become the model's input; JSON-able."""
-
-    size: list[int]  # height, width
-    fit: str  # crop | pad | stretch, as in params/download.py
-    colour: str  # rgb | grey
-    background: str  # white | black
-
-
 class RefusedImageError(Exception):
     """An image that is not read; the message is the reason, one line of any characters."""
 
 
-def decode(source: Source, fitting: Fitting, *, exact: bool = False) -> np.ndarray:
+def decode(source: Source, fitting: Fitting) -> np.ndarray:
     """The image in a file, or in a file's content: uint8 (C, H, W).
 
     EXIF orientation is applied, transparency laid over the background, then the size changed. Grey is ITU-R 601 luma.
-    exact: an image of another size is refused instead. Of animations and documents, the first image.
-    Raises RefusedImageError with the reason.
+    Of animations and documents, the first image. Raises RefusedImageError with the reason.
     """
-    height, width = fitting["size"]
+    height, width = fitting.size
     with _opened(source) as image:
-        if not exact and isinstance(image, JpegImagePlugin.JpegImageFile):
+        if not fitting.exact and isinstance(image, JpegImagePlugin.JpegImageFile):
             turned = _orientation(image) >= 5
             # a photograph is decoded at an eighth, a quarter or half of its size if that is twice what is needed
-            image.draft(None, draft_size(image.size, (height, width) if turned else (width, height), fitting["fit"]))
+            image.draft(None, draft_size(image.size, (height, width) if turned else (width, height), fitting.fit))
         upright = _load_upright(image)
-        if exact and upright.size != (width, height):
-            raise RefusedImageError(f"has {_pixels(upright.size)} (width x height); others have {width} x {height}")
-        flat = _to_opaque(upright, fitting["colour"], SHADES[fitting["background"]])
-        fitted = fit_image(flat, (width, height), fitting["fit"], SHADES[fitting["background"]])
+        if fitting.exact and upright.size != (width, height):
+            raise RefusedImageError(f"has {_pixels(upright.size)} (width x height); it must have {width} x {height}")
+        flat = _to_opaque(upright, fitting.colour, SHADES[fitting.background])
+        fitted = fit_image(flat, (width, height), fitting.fit, SHADES[fitting.background])
     array = np.asarray(fitted)
     if array.ndim == 2:
-        return np.repeat(array[np.newaxis], 3 if fitting["colour"] == "rgb" else 1, axis=0)
+        return np.repeat(array[np.newaxis], CHANNELS[fitting.colour], axis=0)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
@@ -90,7 +81,7 @@ def decode_mask(source: Source, image_source: Source, fitting: Fitting) -> np.nd
 
     Raises RefusedImageError with the reason, one of which is that mask and image differ in size.
     """
-    height, width = fitting["size"]
+    height, width = fitting.size
     with _opened(source) as mask:
         upright = _load_upright(mask)
         if upright.size != (wanted := read_size(image_source)):
@@ -99,7 +90,7 @@ def decode_mask(source: Source, image_source: Source, fitting: Fitting) -> np.nd
             anomalous = np.asarray(upright) > 0
         else:
             anomalous = np.atleast_3d(np.asarray(_to_opaque(upright, "rgb", 0))).max(axis=2) > 0
-    fitted = fit_image(Image.fromarray(anomalous.astype(np.uint8)), (width, height), fitting["fit"], 0, smooth=False)
+    fitted = fit_image(Image.fromarray(anomalous.astype(np.uint8)), (width, height), fitting.fit, 0, smooth=False)
     return np.asarray(fitted)
 
 

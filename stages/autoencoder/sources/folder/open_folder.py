@@ -10,11 +10,12 @@ from typing import NoReturn
 import numpy as np
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.params.download import CHANNELS, Download
+from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.params.download import Download
 from stages.autoencoder.params.folder_presence import check_folder, next_step
 from stages.autoencoder.sources.dataset import Dataset, Masks
 from stages.autoencoder.sources.folder import pool
-from stages.autoencoder.sources.folder.decoding import Fitting, RefusedImageError, read_size
+from stages.autoencoder.sources.folder.decoding import RefusedImageError, read_size
 from stages.autoencoder.sources.folder.layout import Layout, recognise
 from stages.autoencoder.sources.folder.walk import IMAGE_ENDINGS, path_bytes, shorten, to_line, to_text, walk
 from stages.autoencoder.sources.folder.worker import Job, Task
@@ -42,10 +43,10 @@ def open_folder(params: Download) -> Dataset:
         _refuse_empty(params.folder, place, listing.passed_over)
     layout = recognise(place, listing.images)
     _log_layout(place, layout)
-    size = params.size or _read_first_size(params.folder, layout.paths)
-    fitting = Fitting(size=size, fit=params.fit, colour=params.colour, background=params.background)
-    task = Task(params.folder, fitting, exact=params.size is None)
-    shape = (CHANNELS[params.colour], size[0], size[1])
+    height, width = params.size or _read_first_size(params.folder, layout.paths)
+    fitting = Fitting((height, width), params.fit, params.colour, params.background, exact=params.size is None)
+    task = Task(params.folder, fitting)
+    shape = fitting.shape
     return Dataset(
         shape,
         _decode(((path,) for path in layout.paths), len(layout.paths), task, shape, listing.refused),
@@ -55,7 +56,7 @@ def open_folder(params: Download) -> Dataset:
         names=_to_names(layout.paths),
         normal_classes=layout.normal_classes,
         masks=_open_masks(layout, task, shape) if layout.mask_rows else None,
-        fitting=dict(fitting),
+        fitting=fitting,
     )
 
 
@@ -93,7 +94,7 @@ def _decode(
             " programs or remove this image, then run again"
         ) from None
     if count:
-        _report(task.folder, listed, count, total + len(refused), task.exact)
+        _report(task.folder, listed, count, total + len(refused), task.fitting.exact)
 
 
 def _report(folder: str, refused: Refusals, count: int, total: int, exact: bool = False) -> NoReturn:

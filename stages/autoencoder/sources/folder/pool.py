@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -48,7 +49,7 @@ class Worker:
             [sys.executable, "-m", worker.__name__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
         )  # fmt: skip
-        self._first_line = json.dumps(task) + "\n"
+        self._first_line = json.dumps([task.folder, asdict(task.fitting), task.seconds]) + "\n"
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """The results of these jobs. Raises WorkerEndedError if the process ends meanwhile."""

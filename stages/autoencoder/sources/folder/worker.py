@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.autoencoder.sources.folder.decoding import Fitting, RefusedImageError, decode, decode_mask
+from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode, decode_mask
 
 HEADER = struct.Struct("<BI")  # PIXELS or REFUSED, number of bytes that follow
 PIXELS, REFUSED = 0, 1
@@ -29,7 +30,6 @@ class Task(NamedTuple):
 
     folder: str
     fitting: Fitting
-    exact: bool = False  # refuse images of another size
     seconds: float = 60  # of CPU time for one image; the largest honest ones take a few
 
 
@@ -38,7 +38,7 @@ def run_job(task: Task, job: Job) -> np.ndarray:
     folder = Path(task.folder)
     if len(job) == 2:
         return decode_mask(folder / job[0], folder / job[1], task.fitting)
-    return decode(folder / job[0], task.fitting, exact=task.exact)
+    return decode(folder / job[0], task.fitting)
 
 
 def main() -> None:
@@ -46,7 +46,8 @@ def main() -> None:
     answers, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w")
     for descriptor in (1, 2):  # libtiff prints what it meets: neither between the answers nor to the user
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-    task = Task(*json.loads(sys.stdin.buffer.readline()))
+    folder, fitting, seconds = json.loads(sys.stdin.buffer.readline())
+    task = Task(folder, Fitting(**fitting), seconds)
     for line in sys.stdin.buffer:
         for job in json.loads(line):
             if hasattr(signal, "setitimer"):  # then SIGPROF ends this process, even inside a decoder

@@ -1,0 +1,166 @@
+"""A trained model, ready to use: images and codes in, NumPy arrays out.
+
+Images are uint8, or float in [0, 1], (N, C, H, W), NumPy's or torch's, in memory; many are best given in pieces. All
+results are arrays of the CPU and carry no gradient.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.data.pixels import piece_length, pieces, to_unit
+from stages.autoencoder.model import devices, inference, model_file, sampling
+from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.sampling import Mixture
+from stages.autoencoder.scores.reconstruction import mse_per_image
+from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode
+
+DEFAULT_SPREAD = 0.5
+DEFAULT_STEPS = 12
+Images = np.ndarray | Tensor
+
+
+def load_model(path: Path | str = "data/model.safetensors", device: str = "auto") -> "TrainedModel":
+    """The model in a file that the stage train has written.
+
+    device: auto | cpu | cuda | cuda:N | mps; auto takes a CUDA GPU if there is one. The settings of torch stay as they
+    are. Raises UserError if the file is absent, damaged or no model of this project, or the device is absent.
+    """
+    chosen = devices.choose(device, "device")
+    stored = model_file.load(path, chosen)
+    return TrainedModel(stored.model, stored.about, stored.mixture, chosen)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with what its file says of it. Every method raises UserError for arrays that the model does not take."""
+
+    network: Autoencoder  # a torch module, in eval mode
+    about: model_file.Description  # variant, threshold, class names, ...
+    mixture: Mixture | None  # the density of the training codes; None where there is a prior
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.network.spec.shape
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in a code."""
+        return self.network.spec.latent_dim
+
+    def fitting(self, fit: Literal["crop", "pad", "stretch"] | None = None) -> Fitting:
+        """How images are brought to the model's size and colours. fit: as in `read`."""
+        fitting = self.about.fitting
+        return fitting if fit is None else replace(fitting, fit=fit, exact=False)
+
+    def read(self, paths: Iterable[Path | str], fit: Literal["crop", "pad", "stretch"] | None = None) -> np.ndarray:
+        """The images in files, uint8 (N, C, H, W), brought to the model's size and colours as those of its training.
+
+        fit: how other sizes get the model's, instead of as in training; if all training images had one size, other
+        sizes are refused without it. Raises UserError for a file that is no image, or none that is taken.
+        """
+        images, fitting = [], self.fitting(fit)
+        for path in paths:
+            try:
+                images.append(decode(Path(path), fitting))
+            except RefusedImageError as reason:
+                raise UserError(f"{path}: {reason}") from None
+        return np.stack(images) if images else np.empty((0, *self.shape), np.uint8)
+
+    def encode(self, images: Images) -> np.ndarray:
+        """The codes, float32 (N, latent_dim); those of a variational model are means."""
+        return inference.apply(self.network.encode, self._check_images(images), self.device)
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """The images, float32 (N, C, H, W) in [0, 1], of codes (N, latent_dim)."""
+        array = _to_numpy(codes)
+        if (
+            array.ndim != 2
+            or array.shape[1] != self.latent_dim
+            or not len(array)
+            or not np.issubdtype(array.dtype, np.number)
+        ):
+            raise UserError(f"codes must be numbers (N, {self.latent_dim}); got {array.dtype} {array.shape}")
+        return inference.decode(self.network, array.astype(np.float32), self.device)
+
+    def reconstruct(self, images: Images) -> np.ndarray:
+        """The reconstructions, float32 (N, C, H, W) in [0, 1]: the images encoded, then decoded."""
+        checked = self._check_images(images)
+        output = np.empty(checked.shape, np.float32)
+        # by batches of the stage reconstruct: the last digits of a sigmoid depend on a pixel's place in its array
+        for batch in pieces(len(checked), piece_length(self.shape, inference.BATCH_SIZE)):
+            output[batch] = inference.compute_logits(self.network, checked[batch], self.device).sigmoid().numpy()
+        return output
+
+    def denoise(self, images: Images) -> np.ndarray:
+        """Noisy images cleaned, float32 (N, C, H, W) in [0, 1]. Raises UserError for a model not trained for it."""
+        if self.about.corruption is None:
+            raise UserError(
+                f"the model must be trained to denoise; this one is {self.about.variant}; train one with"
+                " train.variant=denoising, or use reconstruct"
+            )
+        return self.reconstruct(images)
+
+    def score(self, images: Images) -> np.ndarray:
+        """The reconstruction error of each image, MSE per pixel, float64 (N,).
+
+        Above `about.threshold`, an image counts as anomalous.
+        """
+        checked = self._check_images(images)
+        errors = np.empty(len(checked))
+        for batch in pieces(len(checked), piece_length(self.shape, inference.BATCH_SIZE)):
+            clean = checked[batch]
+            errors[batch] = mse_per_image(self.reconstruct(clean), to_unit(clean) if clean.dtype == np.uint8 else clean)
+        return errors
+
+    def generate(
+        self, count: int, seed: int = 0, near: Images | None = None, spread: float = DEFAULT_SPREAD
+    ) -> np.ndarray:
+        """New images, float32 (count, C, H, W) in [0, 1], the same for the same seed.
+
+        near: one image, (C, H, W), that they resemble; spread: from 0, its reconstruction, to 1, independent of it.
+        """
+        if count < 1 or not 0 <= spread <= 1:
+            raise UserError(f"count must be at least 1 and spread in [0, 1]; got {count} and {spread}")
+        if near is None:
+            codes = sampling.sample_codes(self.network, self.mixture, count, seed)
+        else:
+            code = self.encode(near[None])[0]
+            codes = sampling.sample_near(self.network, self.mixture, code, count, seed, spread)
+        return inference.decode(self.network, codes, self.device)
+
+    def interpolate(self, start: Images, end: Images, steps: int = DEFAULT_STEPS) -> np.ndarray:
+        """Decoded codes on the straight line from the code of one image (C, H, W) to that of another.
+
+        Returns float32 (steps, C, H, W) in [0, 1], both ends included.
+        """
+        if steps < 2:
+            raise UserError(f"steps must be at least 2; got {steps}")
+        first, last = (self.encode(image[None])[0] for image in (start, end))
+        return inference.decode(self.network, sampling.interpolate(first, last, steps), self.device)
+
+    def _check_images(self, images: Images) -> np.ndarray:
+        array = _to_numpy(images)
+        name = f"images must be uint8, or float in [0, 1], (N, {', '.join(map(str, self.shape))})"
+        if array.ndim != 4 or array.shape[1:] != self.shape or not len(array):
+            raise UserError(f"{name}; got {array.dtype} {array.shape}")
+        if array.dtype == np.uint8:
+            return array
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UserError(f"{name}; got {array.dtype}")
+        if not (array.min() >= 0 and array.max() <= 1):  # NaN compares as False
+            raise UserError(f"{name}; got values from {array.min():g} to {array.max():g}; divide 8-bit values by 255")
+        return array.astype(np.float32)
+
+
+def _to_numpy(values: np.ndarray | Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
