@@ -15,7 +15,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.base.loader import read_yaml
 from tools import sweep
 from tools.sweeps import checks, grid
-from tools.workspace.copies import commit_all
+from tools.workspace.copies import IDENTITY, commit_all
 from tools.workspace.overrides import write_override
 from tools.workspace.params_file import write_params
 
@@ -147,7 +147,7 @@ def test_a_folder_that_is_absent_is_refused(read_refusal: Callable[..., str]):
 def test_the_users_images_are_no_files_that_experiments_miss(checkout: Path):
     """10,000 images in the folder would otherwise be named as if they were code."""
     write_params(PARAMS, {"download.dataset": "folder", "download.folder": "photos"}, PARAMS)
-    run("git", "commit", "--quiet", "--all", "--message", "params")
+    run("git", *IDENTITY, "commit", "--quiet", "--all", "--message", "params")
     with Repo(checkout) as repo:
         checks.check_workspace(repo)
 
