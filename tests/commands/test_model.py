@@ -290,6 +290,20 @@ def test_a_table_that_fails_leaves_no_file(folder, run, monkeypatch):
     assert not [path for path in folder.iterdir() if "codes" in path.name]
 
 
+def test_a_folder_of_pictures_that_fails_leaves_none_and_names_the_picture(photos, run, monkeypatch):
+    real = Image.Image.save
+
+    def save(image, path, *rest):
+        if Path(path).name == "2.png":
+            raise OSError(28, "No space left on device")
+        real(image, path, *rest)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match=r"No space left on device: 'c/2\.png'"):
+        run("reconstruct", "photos", "--out", "out")
+    assert not [path for path in Path().iterdir() if "out" in path.name]
+
+
 def test_it_pins_numerics_first_and_takes_a_closed_pipe(folder):
     stage_folders.run("embed")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -56,7 +56,7 @@ def build_network(spec: Spec) -> Autoencoder:
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 torch.nn.init.normal_(module.bias, 0, 0.3)
     with torch.no_grad():
-        list(network.decoder.parameters())[-2].mul_(5)  # contrast: the weights of its last layer
+        list(network.decoder.parameters())[-2].mul_(2)  # contrast: logits up to about 20, as after training
         for batch in torch.from_numpy(make_images(spec)).split(50):
             network(to_unit(batch))
     return network.eval()

@@ -60,7 +60,11 @@ class Folder:
         path = self._place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = image_grids.to_bytes(image).transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)).save(path, "png")
+        picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+        try:
+            picture.save(path, "png")
+        except OSError as error:  # Pillow's own does not name the file
+            raise OSError(error.errno, error.strerror or str(error), name) from None
 
 
 @contextmanager
