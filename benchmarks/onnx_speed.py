@@ -105,7 +105,7 @@ def make_tasks(network: Autoencoder, images: np.ndarray) -> Iterator[Task]:
 
     contents = onnx_export.build_onnx(network, {})
     whole, encoder, decoder = (onnx_export.open_onnx(part, content, THREADS) for part, content in contents.items())
-    codes = inference.apply(network.encode, images, torch.device("cpu"))
+    codes = inference.encode(network, images, torch.device("cpu"))
     whole_in_torch = onnx_export.WholeModel(network)
 
     def in_torch(function: Callable[[torch.Tensor], object]) -> Run:

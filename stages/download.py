@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stages.autoencoder.core import arrays
-from stages.autoencoder.data import fitting
+from stages.autoencoder.params import fitting
 from stages.autoencoder.data.packed_file import PARTS, RAW, pack_names
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.download import DownloadParams

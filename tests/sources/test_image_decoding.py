@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.sources.folder import decoding
 from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode, decode_mask, read_size
 

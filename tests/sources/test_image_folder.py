@@ -23,8 +23,8 @@ from conftest import ROOT
 from PIL import Image
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.params.download import Download
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.params.folder_presence import check_folder
 from stages.autoencoder.sources.folder import layout, pool
 from stages.autoencoder.sources.folder.decoding import decode
@@ -294,7 +294,7 @@ MEASURED = """
 import json, logging, os, sys, time
 sys.path.insert(0, sys.argv[1])
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.params.download import Download
 from stages.autoencoder.sources.folder import pool
 from stages.autoencoder.sources.folder.open_folder import open_folder
@@ -514,7 +514,7 @@ import json, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started to ignore it
 sys.path.insert(0, sys.argv[1])
 import psutil
-from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.params.download import Download
 from stages.autoencoder.sources.folder import pool
 from stages.autoencoder.sources.folder.open_folder import open_folder

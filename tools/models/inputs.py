@@ -14,10 +14,10 @@ import numpy as np
 
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import split_files
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.data.pixels import piece_length, pieces
 from stages.autoencoder.data.split_files import Part
 from stages.autoencoder.model import inference
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.sources.folder import pool
 from stages.autoencoder.sources.folder.walk import path_bytes, to_line, to_text, walk
 from stages.autoencoder.sources.folder.worker import Task

@@ -14,9 +14,10 @@ import numpy as np
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError, describe_fault
-from stages.autoencoder.data import fitting, packed_file
-from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.data import packed_file
 from stages.autoencoder.data.packed_file import NEXT_STEP
+from stages.autoencoder.params import fitting
+from stages.autoencoder.params.fitting import Fitting
 
 SPLIT = Path("data/split")
 TRAIN, VALID, TEST = (SPLIT / f"{name}.safetensors" for name in ("train", "valid", "test"))

@@ -81,6 +81,17 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
     return images if images.dtype == np.uint8 else np.rint(images * 255).astype(np.uint8)
 
 
+def to_picture(image: np.ndarray) -> Image.Image:
+    """uint8 or float in [0, 1], (C, H, W) -> a picture in grey for one channel, in colour for three.
+
+    Any other number of channels is drawn as their grey mean.
+    """
+    pixels = to_bytes(image)
+    if len(pixels) == 3:
+        return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    return Image.fromarray(pixels.mean(0).astype(np.uint8))
+
+
 def _largest_side(count: int, shape: Sequence[int]) -> int:
     """The side that the longer one of an image of this height and width may have if there are so many images."""
     filling = int(np.sqrt(MAX_PIXELS / count * max(shape) / min(shape)))
@@ -89,11 +100,7 @@ def _largest_side(count: int, shape: Sequence[int]) -> int:
 
 def _resize(image: np.ndarray, largest_side: int) -> Image.Image:
     """(C, H, W) -> a picture enlarged by a whole factor to about SIDE, or reduced to this side, or as it is."""
-    image = to_bytes(image)
-    if len(image) == 3:
-        drawn = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    else:
-        drawn = Image.fromarray(image.mean(0).astype(np.uint8))
+    drawn = to_picture(image)
     largest = max(drawn.size)
     if largest > largest_side:
         width, height = (max(1, round(length * largest_side / largest)) for length in drawn.size)

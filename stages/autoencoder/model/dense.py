@@ -16,12 +16,11 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) -> (B, out_features)."""
-        if torch.compiler.is_exporting():  # other programs know neither oneDNN's products nor our gradients
-            return super().forward(x)
         plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if plain and len(x) and torch.backends.mkldnn.is_available():  # oneDNN has no product of no images
-            return _Linear.apply(x, self.weight, self.bias)
-        return super().forward(x)
+        # other programs know neither oneDNN's products nor our gradients; oneDNN has no product of no images
+        if torch.compiler.is_exporting() or not (plain and len(x) and torch.backends.mkldnn.is_available()):
+            return super().forward(x)
+        return _Linear.apply(x, self.weight, self.bias)
 
 
 class _Linear(torch.autograd.Function):

@@ -26,12 +26,12 @@ def apply(
 
 
 def encode(model: Autoencoder, images: ImageRows, device: torch.device) -> np.ndarray:
-    """The codes, float32 (N, D), of images uint8 (N, C, H, W)."""
+    """The codes, float32 (N, D), of images (N, C, H, W), uint8 or float32 in [0, 1]."""
     return apply(model.encode, images, device)
 
 
 def compute_logits(model: Autoencoder, images: ImageRows, device: torch.device) -> Tensor:
-    """The reconstructions before their sigmoid, float32 (N, C, H, W) on the CPU, of images uint8 (N, C, H, W)."""
+    """The reconstructions before their sigmoid, float32 (N, C, H, W) on the CPU, of images as `encode` takes."""
     return torch.from_numpy(apply(lambda x: model.decoder(model.encode(x)), images, device))
 
 

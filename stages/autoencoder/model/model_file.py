@@ -12,12 +12,11 @@ from torch import Tensor
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError, describe_fault
-from stages.autoencoder.data import fitting
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec, build_without_weights
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.model.sampling import PREFIX, Mixture
 from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.fitting import Fitting
 
 FORMAT = 2  # raised when an older file can no longer be read
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -83,7 +82,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
 def _parse(description: Mapping[str, Any]) -> Description:
     """Raises ValueError if a part of the description is missing, or not what it must be."""
     about = TypeAdapter(Description).validate_json(json.dumps(description), strict=True)
-    fitting.parse(description["fitting"], about.spec.shape)
+    about.fitting.check_shape(about.spec.shape)
     return about
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from stages.autoencoder.params.base.section import Section
+from stages.autoencoder.params.fitting import CHANNELS, Background, Colour, Fit
 
 DEFAULT_FOLDER = "images"  # always there, so that DVC can hash it for built-in datasets too
 
@@ -33,7 +34,6 @@ DATASETS = {
     "cifar10": DatasetEntry((3, 32, 32), True),
     "svhn": DatasetEntry((3, 32, 32), True),
 }
-CHANNELS = {"rgb": 3, "grey": 1}
 if TYPE_CHECKING:
     DatasetName = str
 else:
@@ -58,11 +58,11 @@ class Download(Section):
         json_schema_extra={"rule": "[height, width], each 1 to 4096 pixels, or null"},
         description="[height, width] of your own images; null: all have one size already",
     )
-    fit: Literal["crop", "pad", "stretch"] = Field(
+    fit: Fit = Field(
         description="how an image of another shape gets this size: its middle; all of it with a border; distorted"
     )
-    colour: Literal["rgb", "grey"] = Field(description="channels of your own images: three or one")
-    background: Literal["white", "black"] = Field(description="colour behind transparent pixels and of the border")
+    colour: Colour = Field(description="channels of your own images: three or one")
+    background: Background = Field(description="colour behind transparent pixels and of the border")
     mirror: str | None = Field(
         min_length=1,
         json_schema_extra={"rule": "null, an http(s):// or file:/// address, or a folder"},

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.data.packed_file import PARTS
+from stages.autoencoder.params.fitting import Fitting
 
 
 @dataclass(frozen=True)

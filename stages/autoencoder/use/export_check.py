@@ -11,6 +11,7 @@ from stages.autoencoder.data.pixels import piece_length, pieces, to_unit
 from stages.autoencoder.model import inference
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.scores.reconstruction import mse_per_image
 
 CODES, RECONSTRUCTIONS, ERRORS = "codes", "reconstructions", "errors"  # the outputs of exported models
 LIMITS = {CODES: 1e-5, RECONSTRUCTIONS: 1e-5, ERRORS: 1e-6}  # rounding stays well below them
@@ -41,7 +42,7 @@ def compare(models: Iterable[ExportedModel], network: Autoencoder, images: np.nd
     images: uint8 (N, C, H, W), at least one. Each model gets them in batches of 1, of 7, and all at once (fewer where
     they are large). Raises UserError if a difference exceeds its limit.
     """
-    codes = inference.apply(network.encode, images, CPU)
+    codes = inference.encode(network, images, CPU)
     expected = {CODES: codes, RECONSTRUCTIONS: inference.decode(network, codes, CPU)}
     given = {"images": images, "codes": codes}
     tied = find_ties(network, images)
@@ -87,8 +88,7 @@ def _differences(
     scale = {CODES: float(np.abs(expected[CODES]).max()) or 1.0, RECONSTRUCTIONS: 1.0}
     for output, values in outputs.items():
         if output == ERRORS:
-            difference = outputs[RECONSTRUCTIONS] - to_unit(images)
-            mse = np.square(difference, dtype=np.float64).reshape(len(images), -1).mean(1)
+            mse = mse_per_image(outputs[RECONSTRUCTIONS], to_unit(images))
             relative = np.abs(values - mse) / np.maximum(mse, np.finfo(np.float32).tiny)
             yield output, float(relative.max())
         else:

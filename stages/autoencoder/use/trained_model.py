@@ -4,21 +4,20 @@ Images are uint8, or float in [0, 1], (N, C, H, W), NumPy's or torch's, in memor
 results are arrays of the CPU and carry no gradient.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.data.pixels import piece_length, pieces, to_unit
 from stages.autoencoder.model import devices, inference, model_file, sampling
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.sampling import Mixture
+from stages.autoencoder.params.fitting import Fit, Fitting
 from stages.autoencoder.scores.reconstruction import mse_per_image
 from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode
 
@@ -57,12 +56,12 @@ class TrainedModel:
         """Numbers in a code."""
         return self.network.spec.latent_dim
 
-    def fitting(self, fit: Literal["crop", "pad", "stretch"] | None = None) -> Fitting:
+    def fitting(self, fit: Fit | None = None) -> Fitting:
         """How images are brought to the model's size and colours. fit: as in `read`."""
         fitting = self.about.fitting
         return fitting if fit is None else replace(fitting, fit=fit, exact=False)
 
-    def read(self, paths: Iterable[Path | str], fit: Literal["crop", "pad", "stretch"] | None = None) -> np.ndarray:
+    def read(self, paths: Iterable[Path | str], fit: Fit | None = None) -> np.ndarray:
         """The images in files, uint8 (N, C, H, W), brought to the model's size and colours as those of its training.
 
         fit: how other sizes get the model's, instead of as in training; if all training images had one size, other
@@ -78,28 +77,19 @@ class TrainedModel:
 
     def encode(self, images: Images) -> np.ndarray:
         """The codes, float32 (N, latent_dim); those of a variational model are means."""
-        return inference.apply(self.network.encode, self._check_images(images), self.device)
+        return inference.encode(self.network, self._check_images(images), self.device)
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """The images, float32 (N, C, H, W) in [0, 1], of codes (N, latent_dim)."""
         array = _to_numpy(codes)
-        if (
-            array.ndim != 2
-            or array.shape[1] != self.latent_dim
-            or not len(array)
-            or not np.issubdtype(array.dtype, np.number)
-        ):
+        is_numeric = np.issubdtype(array.dtype, np.number)
+        if array.shape[1:] != (self.latent_dim,) or not len(array) or not is_numeric:
             raise UserError(f"codes must be numbers (N, {self.latent_dim}); got {array.dtype} {array.shape}")
         return inference.decode(self.network, array.astype(np.float32), self.device)
 
     def reconstruct(self, images: Images) -> np.ndarray:
         """The reconstructions, float32 (N, C, H, W) in [0, 1]: the images encoded, then decoded."""
-        checked = self._check_images(images)
-        output = np.empty(checked.shape, np.float32)
-        # by batches of the stage reconstruct: the last digits of a sigmoid depend on a pixel's place in its array
-        for batch in pieces(len(checked), piece_length(self.shape, inference.BATCH_SIZE)):
-            output[batch] = inference.compute_logits(self.network, checked[batch], self.device).sigmoid().numpy()
-        return output
+        return np.concatenate([output for _, output in self._reconstruct(self._check_images(images))])
 
     def denoise(self, images: Images) -> np.ndarray:
         """Noisy images cleaned, float32 (N, C, H, W) in [0, 1]. Raises UserError for a model not trained for it."""
@@ -116,11 +106,12 @@ class TrainedModel:
         Above `about.threshold`, an image counts as anomalous.
         """
         checked = self._check_images(images)
-        errors = np.empty(len(checked))
-        for batch in pieces(len(checked), piece_length(self.shape, inference.BATCH_SIZE)):
-            clean = checked[batch]
-            errors[batch] = mse_per_image(self.reconstruct(clean), to_unit(clean) if clean.dtype == np.uint8 else clean)
-        return errors
+        return np.concatenate(
+            [
+                mse_per_image(output, to_unit(given) if given.dtype == np.uint8 else given)
+                for given, output in self._reconstruct(checked)
+            ]
+        )
 
     def generate(
         self, count: int, seed: int = 0, near: Images | None = None, spread: float = DEFAULT_SPREAD
@@ -148,10 +139,19 @@ class TrainedModel:
         first, last = (self.encode(image[None])[0] for image in (start, end))
         return inference.decode(self.network, sampling.interpolate(first, last, steps), self.device)
 
+    def _reconstruct(self, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of the images with their reconstructions.
+
+        They are those of the stage reconstruct: the last digits of a sigmoid depend on a pixel's place in its array.
+        """
+        for rows in pieces(len(images), piece_length(self.shape, inference.BATCH_SIZE)):
+            given = images[rows]
+            yield given, inference.compute_logits(self.network, given, self.device).sigmoid().numpy()
+
     def _check_images(self, images: Images) -> np.ndarray:
         array = _to_numpy(images)
         name = f"images must be uint8, or float in [0, 1], (N, {', '.join(map(str, self.shape))})"
-        if array.ndim != 4 or array.shape[1:] != self.shape or not len(array):
+        if array.shape[1:] != self.shape or not len(array):
             raise UserError(f"{name}; got {array.dtype} {array.shape}")
         if array.dtype == np.uint8:
             return array

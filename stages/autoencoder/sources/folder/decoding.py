@@ -29,7 +29,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from stages.autoencoder.data.fitting import CHANNELS, Fitting
+from stages.autoencoder.params.fitting import CHANNELS, Fitting
 from stages.autoencoder.sources.folder.geometry import draft_size, fit_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")

@@ -10,8 +10,8 @@ from typing import NoReturn
 import numpy as np
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.fitting import Fitting
 from stages.autoencoder.params.download import Download
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.params.folder_presence import check_folder, next_step
 from stages.autoencoder.sources.dataset import Dataset, Masks
 from stages.autoencoder.sources.folder import pool
@@ -88,10 +88,9 @@ def _decode(
             raise UserError(
                 f"{place}: must take at most {task.seconds:g} s of CPU time to decode; remove it, then run again"
             ) from None
-        cause = f"signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
         raise UserError(
-            f"{place}: the process that decoded it ended by {cause}, for instance because memory was full; close other"
-            " programs or remove this image, then run again"
+            f"{place}: the process that decoded it ended by {error.cause}, for instance because memory was full; close"
+            " other programs or remove this image, then run again"
         ) from None
     if count:
         _report(task.folder, listed, count, total + len(refused), task.fitting.exact)

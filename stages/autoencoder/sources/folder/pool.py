@@ -29,11 +29,13 @@ Result = np.ndarray | str  # pixels, or the reason of a refusal
 
 
 class WorkerEndedError(Exception):
-    """A process ended before its work did."""
+    """A process ended before its work did; `cause` says how."""
 
     def __init__(self, job: Job, status: int) -> None:
+        """status: as subprocess gives it, below 0 for a signal."""
         super().__init__(job, status)
-        self.path, self.status = job[0], status  # status: as subprocess gives it, below 0 for a signal
+        self.path, self.status = job[0], status
+        self.cause = f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
 class Worker:

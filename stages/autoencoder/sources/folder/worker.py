@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.autoencoder.data.fitting import Fitting
+from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.sources.folder.decoding import RefusedImageError, decode, decode_mask
 
 HEADER = struct.Struct("<BI")  # PIXELS or REFUSED, number of bytes that follow

@@ -1,6 +1,6 @@
-"""How an image of any size and colours becomes the model's input.
+"""How an image of any size and colours becomes the model's input. The one list of the ways.
 
-The stage download decides it, and it stands in the description of data/raw, of the split's files and of the model.
+The section `download` decides it, and it stands in the description of data/raw, of the split's files and of the model.
 """
 
 import json
@@ -10,7 +10,10 @@ from typing import Any, Literal
 
 from stages.autoencoder.core.errors import describe_fault
 
-CHANNELS = {"rgb": 3, "grey": 1}
+Fit = Literal["crop", "pad", "stretch"]  # how an image of another shape gets the size
+Colour = Literal["rgb", "grey"]
+Background = Literal["white", "black"]  # behind transparent pixels, and the border
+CHANNELS: dict[Colour, int] = {"rgb": 3, "grey": 1}
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,20 @@ class Fitting:
     """The settings of sources/folder/decoding.decode; JSON-able by dataclasses.asdict."""
 
     size: tuple[int, int]  # height, width
-    fit: Literal["crop", "pad", "stretch"]  # as in params/download.py
-    colour: Literal["rgb", "grey"]
-    background: Literal["white", "black"]
+    fit: Fit
+    colour: Colour
+    background: Background
     exact: bool  # an image of another size is refused
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the result."""
         return (CHANNELS[self.colour], *self.size)
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raises ValueError if this is the fitting of images of another shape than this, (C, H, W)."""
+        if self.shape != tuple(shape):
+            raise ValueError(f"fitting must be that of images {tuple(shape)}; got {self.shape}")
 
 
 def keep_size(shape: Sequence[int]) -> Fitting:
@@ -50,6 +58,5 @@ def parse(value: Any, shape: Sequence[int]) -> Fitting:
         fitting = TypeAdapter(Fitting).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(f"fitting: {describe_fault(error)}") from None
-    if fitting.shape != tuple(shape):
-        raise ValueError(f"fitting must be that of images {tuple(shape)}; got {fitting.shape}")
+    fitting.check_shape(shape)
     return fitting
