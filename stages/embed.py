@@ -20,7 +20,8 @@ from stages.autoencoder.core import arrays, files
 from stages.autoencoder.data import split_files
 from stages.autoencoder.data.pixels import evenly_spaced
 from stages.autoencoder.data.split_files import TEST, TRAIN
-from stages.autoencoder.figures import code_figures, decoded_codes, image_grids
+from stages.autoencoder.figures import code_figures, decoded_codes
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import devices, inference, model_file
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.embed import EmbedParams

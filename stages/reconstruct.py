@@ -22,7 +22,8 @@ from stages.autoencoder.core import arrays, files
 from stages.autoencoder.data import split_files
 from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
 from stages.autoencoder.data.split_files import TEST
-from stages.autoencoder.figures import decoded_codes, image_grids
+from stages.autoencoder.figures import decoded_codes
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import devices, inference, model_file
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.objectives import binary_cross_entropy, gaussian_kl

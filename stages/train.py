@@ -26,7 +26,7 @@ from stages.autoencoder.core import files
 from stages.autoencoder.data import pixels, split_files
 from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.data.split_files import TRAIN, VALID, Part
-from stages.autoencoder.figures import image_grids
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
 from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader

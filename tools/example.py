@@ -6,8 +6,6 @@ scikit-image's package carries, those of train, valid and test from disjoint are
 """
 
 import argparse
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
 from tools.examples import defects, patches
+from tools.workspace import outputs
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.overrides import write_override
 
@@ -54,20 +52,13 @@ def make_folder(kind: str, folder: Path) -> Counter[str]:
 
     Raises UserError if the folder holds anything.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UserError(f"{folder}: must not exist, or be an empty folder; choose another name, or remove it first")
-    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.part")
-    images = _texture(kind) if kind in patches.TEXTURES else _photographs()
     count: Counter[str] = Counter()
-    try:
-        for path, pixels in images:
+    with outputs.new_folder(folder) as unfinished:
+        for path, pixels in _texture(kind) if kind in patches.TEXTURES else _photographs():
             target = unfinished / path
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(target, format="PNG")
             count[target.parent.relative_to(unfinished).as_posix()] += 1
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return Counter(dict(sorted(count.items())))
 
 

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.figures import image_grids
+from stages.autoencoder.figures.base import image_grids
 from stages.runtime.command import run_main
 from tools.sweeps import pictures, plots, published_errors, render
 from tools.sweeps.published_errors import PublishedErrors

@@ -1,6 +1,7 @@
 """tools.model: each verb against the pipeline's own files or Pillow; what is refused leaves nothing behind."""
 
 import csv
+import inspect
 import json
 import os
 import re
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pyarrow import parquet
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.sources.folder import pool
+from stages.autoencoder.use import TrainedModel
 from tests.support import model_files, stage_folders
 from tools import model as command
 from tools.models import inputs, tables
@@ -29,14 +32,20 @@ def folder(workspace):
     return place
 
 
+def save_photos(*names):
+    """Save the first test images under these names below photos/. Returns them, (n, 1, 8, 8)."""
+    images = stage_folders.read_images()[: len(names)]
+    for name, image in zip(names, images, strict=True):
+        path = Path("photos", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(path)
+    return images
+
+
 @pytest.fixture
 def photos(folder):
     """Five images of the model's size, in the order in which they are read: a/0.png, b/1.png, ..."""
-    for number, image in enumerate(stage_folders.read_images()[:5]):
-        path = folder / f"photos/{'abcde'[number]}/{number}.png"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(image[0]).save(path)
-    return stage_folders.read_images()[:5]
+    return save_photos(*(f"{letter}/{number}.png" for number, letter in enumerate("abcde")))
 
 
 @pytest.fixture
@@ -60,6 +69,7 @@ def test_codes_of_a_part_are_those_of_embed_to_the_last_bit(folder, run):
     expected = arrays.load(Path("data/embeddings.safetensors"))[0]["test"]
     run("encode", "test", "--out", "codes.csv")
     run("encode", "test", "--out", "codes.npy")
+    run("encode", "test", "--out", "codes.parquet")
     rows = read_table("codes.csv")
     found = np.array([[np.float32(row[f"z{d}"]) for d in range(3)] for row in rows])
     np.testing.assert_array_equal(found, expected)
@@ -67,6 +77,22 @@ def test_codes_of_a_part_are_those_of_embed_to_the_last_bit(folder, run):
     assert [row["path"] for row in rows] == [f"test/{row}" for row in index]
     with Path("codes.npy").open("rb") as file:
         np.testing.assert_array_equal(np.lib.format.read_array(file), expected)
+    table = parquet.read_table("codes.parquet")
+    assert table.column_names == list(rows[0])
+    assert table["path"].to_pylist() == [row["path"] for row in rows]
+    for number in range(3):
+        assert table[f"z{number}"].type == "float"  # 32 bits
+        np.testing.assert_array_equal(table[f"z{number}"].to_numpy(), expected[:, number])
+
+
+def test_many_rows_make_few_groups_of_a_parquet_file(folder, run, monkeypatch):
+    monkeypatch.setattr(inputs, "piece_length", lambda *_: 7)
+    run("score", "test", "--out", "one.parquet")
+    monkeypatch.setattr(tables, "GROUP_BYTES", 300)
+    run("score", "test", "--out", "few.parquet")
+    one, few = (parquet.ParquetFile(f"{name}.parquet") for name in ("one", "few"))
+    assert one.num_row_groups == 1 < few.num_row_groups < one.metadata.num_rows / 7
+    assert one.read().equals(few.read())
 
 
 def test_scores_and_decisions_are_those_of_evaluate(folder, run):
@@ -119,17 +145,60 @@ def test_a_broken_image_is_reported_and_the_others_are_done(photos, run, caplog)
         codes = np.lib.format.read_array(file)
     assert np.isnan(codes).all(1).tolist() == [False, True, False, False, False]
     with pytest.raises(UserError, match=message):
+        run("encode", "photos", "--out", "codes.parquet")
+    assert parquet.read_table("codes.parquet").num_rows == 4
+    with pytest.raises(UserError, match=message):
         run("reconstruct", "photos", "--out", "out")
     assert sorted(str(path) for path in Path("out").rglob("*.png")) == [
         f"out/{p}.png" for p in ("a/0", "c/2", "d/3", "e/4")
     ]
 
 
+def test_a_link_that_leads_nowhere_counts_as_broken(photos, run, caplog):
+    Path("photos/lost.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match="1 of 6 are not, see above"):
+        run("encode", "photos", "--out", "codes.csv")
+    assert "photos/lost.png: is a link that leads nowhere" in caplog.text
+    assert len(read_table("codes.csv")) == 5
+
+
+def test_a_bar_shows_the_progress_on_a_terminal(folder, run, monkeypatch, capsys):
+    run("encode", "test", "--out", "silent.csv")
+    assert "image" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run("encode", "test", "--out", "codes.csv")
+    assert "40/40" in capsys.readouterr().err
+    run("decode", "codes.csv", "--out", "out")
+    assert "40/40" in capsys.readouterr().err
+
+
+def test_defaults_on_the_command_line_are_those_of_python(monkeypatch):
+    for verb, arguments, names in (
+        ("generate", ["--count", "1"], ("seed", "spread")),
+        ("interpolate", ["a.png", "b.png"], ("steps",)),
+    ):
+        monkeypatch.setattr(sys, "argv", ["model", verb, *arguments])
+        options = command._parse_options()
+        defaults = inspect.signature(getattr(TrainedModel, verb)).parameters
+        assert {name: getattr(options, name) for name in names} == {name: defaults[name].default for name in names}
+
+
+def test_the_leftover_of_a_killed_command_goes_with_the_next(photos, run):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
+    leftover = Path(f".out.{int(ended.stdout)}.part")
+    leftover.mkdir()
+    (leftover / "half.png").touch()
+    mine = Path(f".out.{os.getpid()}0.part.kept")
+    mine.mkdir()
+    run("reconstruct", "photos", "--out", "out")
+    assert [path.name for path in Path().glob(".out*")] == [mine.name]
+
+
 def test_an_image_that_ends_its_decoder_costs_itself_alone(photos, run, caplog, monkeypatch):
     real = pool.run
 
-    def crash(jobs, *rest):
-        for chunk, results in real(jobs, *rest):
+    def crash(jobs, *rest, unit):
+        for chunk, results in real(jobs, *rest, unit=unit):
             if ("photos/c/2.png",) in chunk:
                 raise pool.WorkerEndedError(("photos/c/2.png",), -9)
             yield chunk, results
@@ -158,9 +227,10 @@ def test_images_with_one_name_get_two(photos, run):
     assert not Path("out2").exists()
 
 
-def test_decoded_codes_are_the_reconstructions(photos, run):
-    run("encode", "photos", "--out", "codes.csv")
-    run("decode", "codes.csv", "--out", "decoded")
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_decoded_codes_are_the_reconstructions(ending, photos, run):
+    run("encode", "photos", "--out", f"codes.{ending}")
+    run("decode", f"codes.{ending}", "--out", "decoded")
     run("reconstruct", "photos", "--out", "direct")
     for number in range(5):
         name = f"{'abcde'[number]}/{number}.png"
@@ -179,7 +249,7 @@ def test_a_table_from_a_stranger_writes_no_file_outside_the_folder(folder, run):
 
 BAD_CODES = {
     "two.csv": "path,z0,z1\na,0,0\n", "text.csv": "z0,z1,z2\na,b,c\n", "nan.csv": "z0,z1,z2\n0,nan,0\n",
-    "none.csv": "z0,z1,z2\n", "empty.csv": "", "wrong.npy": "x",
+    "none.csv": "z0,z1,z2\n", "empty.csv": "", "wrong.npy": "x", "wrong.parquet": "PAR1PAR1",
 }  # fmt: skip
 
 
@@ -244,8 +314,8 @@ MISTAKES = {
     ("encode", "nothing.png"): r"nothing\.png: must be an image, a folder, a glob or one of train, valid, test",
     ("encode", "*.tif"): r"\*\.tif: must match files; it matches none",
     ("encode", "empty"): "empty: must hold images; got none",
-    ("encode", "test", "--out", "codes.xls"): r"codes\.xls: must end in \.csv or \.npy",
-    ("encode", "test", "--out", "there.csv"): r"there\.csv: must not exist; remove it",
+    ("encode", "test", "--out", "codes.xls"): r"codes\.xls: must end in \.csv, \.parquet or \.npy",
+    ("encode", "test", "--out", "there.csv"): r"there\.csv: must not exist; choose another name",
     ("encode", "test", "--model", "none"): "none: not found",
     ("encode", "test", "--model", "there.csv"): r"there\.csv: must be a whole safetensors file",
     ("encode", "test", "--rev", "none"): "--rev none: must be an experiment, tag or commit",
@@ -256,6 +326,7 @@ MISTAKES = {
     ("generate", "--spread", "2", "--out", "out"): "count must be at least 1 and spread in",
     ("interpolate", "wide.png", "wide.png", "--out", "out"): r"wide\.png: has 9 x 8 pixels .* it must have 8 x 8",
     ("export", "model.pt"): r"model\.pt: must end in \.onnx or \.pt2",
+    ("interpolate", "one.png", "--out", "out"): "steps and the number of images must be at least 2; got 12 and 1",
     ("decode", "none.csv", "--out", "out"): r"none\.csv: not found",
     ("paint",): "python -m tools.model: argument VERB: invalid choice: 'paint'",
 }
@@ -268,6 +339,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, folder, run):
     Path("full/file").touch()
     Path("there.csv").write_text("mine")
     Image.new("L", (9, 8)).save("wide.png")
+    Image.new("L", (8, 8)).save("one.png")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=f"^{MISTAKES[arguments]}") as refused:
         run(*arguments)
@@ -322,10 +394,7 @@ COMMANDS = re.findall(r"python -m tools\.model ([^`#\n]+)", PAGE + (ROOT / "READ
 @pytest.mark.parametrize("line", sorted({line.strip() for line in COMMANDS if "VERB" not in line}))
 def test_commands_of_the_page_run_as_typed(line, folder, run):
     """In a folder with photos/0.png to 2.png; denoise with a denoising model."""
-    Path("photos").mkdir()
-    images = stage_folders.read_images()
-    for number in range(3):
-        Image.fromarray(images[number][0]).save(f"photos/{number}.png")
+    save_photos("0.png", "1.png", "2.png")
     if line.startswith("decode"):
         run("encode", "photos", "--out", "codes.csv")
     if line.startswith("denoise"):
@@ -336,10 +405,7 @@ def test_commands_of_the_page_run_as_typed(line, folder, run):
 
 
 def test_python_of_the_page_runs(folder, run, capsys):
-    Path("photos").mkdir()
-    images = stage_folders.read_images()
-    for number in range(3):
-        Image.fromarray(images[number][0]).save(f"photos/{number}.png")
+    save_photos("0.png", "1.png", "2.png")
     run("export", "model.onnx")
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 2

@@ -9,16 +9,8 @@ import torch
 from PIL import Image
 from skimage import data
 
-from stages.autoencoder.figures import (
-    code_figures,
-    decoded_codes,
-    error_maps,
-    image_grids,
-    palettes,
-    score_figures,
-    style,
-    texts,
-)
+from stages.autoencoder.figures import code_figures, decoded_codes, error_maps, score_figures, style
+from stages.autoencoder.figures.base import image_grids, palettes, texts
 from stages.autoencoder.model import sampling
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from tests.support.model_files import make_mixture

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.figures import code_figures, image_grids, score_figures
+from stages.autoencoder.figures import code_figures, score_figures
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.scores import anomalies, pca, probes
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.training import corruption

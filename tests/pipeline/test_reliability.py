@@ -22,7 +22,8 @@ from stages import baseline, check, download, embed, evaluate, reconstruct, spli
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import split_files
-from stages.autoencoder.figures import code_figures, image_grids, score_figures
+from stages.autoencoder.figures import code_figures, score_figures
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import model_file
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.params.base import loader

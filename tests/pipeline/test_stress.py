@@ -8,7 +8,7 @@ import pytest
 
 from stages.autoencoder.core.errors import UserError
 from tests.stress import __main__ as stress
-from tests.stress import emulation, kills
+from tests.stress import emulation, kills, model_kills
 from tools.workspace.copies import commit_all
 
 TOY_DVC = """
@@ -169,6 +169,24 @@ def test_emulation_needs_x86_linux_and_qemu(monkeypatch):
     assert emulation.find_obstacle().startswith("no-such-emulator must be on PATH; not found; install it")
 
 
+def test_killed_tools_model_leaves_a_whole_output_or_none(tmp_path, monkeypatch):
+    model_kills.make_inputs(tmp_path, 20)
+    monkeypatch.setattr(model_kills, "VERBS", model_kills.VERBS[2:])
+    assert model_kills.try_kills(tmp_path, 1, random.Random(0)) == 0  # noqa: S311
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
+
+
+def test_a_half_written_output_of_tools_model_is_a_fault(tmp_path, monkeypatch, capsys):
+    def start(verb, folder):
+        script = "echo 1 > codes.csv; sleep 1; echo 2 >> codes.csv"
+        return subprocess.Popen(["sh", "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr(model_kills, "start_verb", start)
+    monkeypatch.setattr(model_kills, "VERBS", (("encode",),))
+    assert model_kills.try_kills(tmp_path, 1, random.Random(0)) == 1  # noqa: S311
+    assert "['codes.csv'] are there" in capsys.readouterr().out
+
+
 @pytest.fixture
 def run_stress(monkeypatch):
     """A function that runs `python -m tests.stress` without starting its tests, and returns their arguments.
@@ -199,21 +217,23 @@ def run_stress(monkeypatch):
 
 def test_numbers_of_trials_reach_the_stress_tests(run_stress):
     started, error = run_stress("--cases", "7", "--kills", "2", "--power", "1")
-    assert started == ["fuzz --cases 7", "kills --trials 2", "kills --power --trials 1", "emulation"]
+    assert started == [
+        "fuzz --cases 7", "kills --trials 2", "model_kills --trials 2", "kills --power --trials 1", "emulation",
+    ]  # fmt: skip
     assert error == ""
 
 
 def test_stress_test_that_cannot_run_is_listed_and_skipped(run_stress, capsys):
     started, error = run_stress(obstacle="must be run by root")
-    assert started == ["fuzz --cases 3000", "kills --trials 18", "emulation"]
+    assert started == ["fuzz --cases 3000", "kills --trials 18", "model_kills --trials 18", "emulation"]
     assert error == ""
     assert "== kills --power --trials 5: skipped; must be run by root\n" in capsys.readouterr().out
 
 
 def test_stress_test_that_fails_stops_no_other(run_stress):
     started, error = run_stress(failing="fuzz")
-    assert len(started) == 4
-    assert error == "stress: 1 of 4 tests failed: fuzz --cases 3000; see above"
+    assert len(started) == 5
+    assert error == "stress: 1 of 5 tests failed: fuzz --cases 3000; see above"
 
 
 @pytest.mark.parametrize("name", ["cases", "kills", "power"])

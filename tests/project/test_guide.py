@@ -133,7 +133,7 @@ def experiment(with_fewer_images, tmp_path_factory):
         path.write_text(json.dumps(merged(merged(tiny, changes), OFFLINE)))
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr("stages.autoencoder.figures.image_grids.save_rows", draw_nothing)
+            patch.setattr("stages.autoencoder.figures.base.image_grids.save_rows", draw_nothing)
             for name in ("split", *stages) if "split" in changes else stages:
                 importlib.import_module(f"stages.{name}").main()
         return folder

@@ -453,6 +453,27 @@ def test_processes_import_no_heavy_package():
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
 
 
+@pytest.mark.parametrize("killed", ["before the jobs", "within the jobs", "before the answer"])
+def test_a_process_whose_parent_was_killed_says_nothing(killed, photos):
+    draw(photos, "a.png", size=(8, 8))
+    task = json.dumps([str(photos), asdict(Fitting((8, 8), "crop", "rgb", "white", exact=False)), 60]) + "\n"
+    said = {
+        "before the jobs": task[:-9],
+        "within the jobs": task + '[["a.p',
+        "before the answer": task + '[["a.png"]]\n',
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.autoencoder.sources.folder.worker"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    process.stdin.write(said[killed])
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
+
+
 @pytest.fixture
 def two_processes(monkeypatch):
     """Two processes, to which one image is sent at a time."""

@@ -1,4 +1,4 @@
-"""`python -m tests.stress`: all stress tests, one after the other: fuzz, kills, losses of power, emulation.
+"""`python -m tests.stress`: all stress tests, one after the other: fuzz, kills (two kinds), losses of power, emulation.
 
 Tests that this machine cannot run are listed and skipped. The exit status is 1 if any other test fails.
 """
@@ -17,7 +17,10 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tests.stress", description="Run all stress tests, one after the other.")
     parser.add_argument("--cases", type=int, default=3000, help="bad inputs of each kind (default: 3000)")
     parser.add_argument(
-        "--kills", type=int, default=18, help="killed runs; nine cover each signal and victim once (default: 18)"
+        "--kills",
+        type=int,
+        default=18,
+        help="killed runs, of dvc repro and of tools.model each (default: 18)",
     )
     parser.add_argument("--power", type=int, default=5, help="losses of power (default: 5)")
     options = parser.parse_args()
@@ -27,6 +30,7 @@ def main() -> None:
     obstacles = {  # {test: what keeps this machine from running it}
         f"fuzz --cases {options.cases}": None,
         f"kills --trials {options.kills}": None,
+        f"model_kills --trials {options.kills}": None,
         f"kills --power --trials {options.power}": kills.find_power_obstacle(),
         "emulation": emulation.find_obstacle(),
     }

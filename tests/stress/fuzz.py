@@ -1,7 +1,7 @@
 """`python -m tests.stress.fuzz [KIND ...] --cases 10000`: give the pipeline bad input.
 
 Kinds: params (params.yaml), downloads (the files of MNIST, EMNIST, CIFAR-10 and SVHN), images (a user's folder), model
-(the model file), arrays (the other safetensors files).
+(the model file), codes (tables that tools.model decodes), arrays (the other safetensors files).
 The library hypothesis generates the cases. Most are a good file with one fault, so that they pass the first check;
 the others are empty files, noise, other formats and programs.
 A case passes if the stage's own code takes it, or refuses it in one line (UserError) and leaves earlier outputs
@@ -50,7 +50,7 @@ from stages.autoencoder.training.loop import Training
 from stages.autoencoder.training.preparation import prepare
 from stages.autoencoder.use import load_model
 from stages.runtime.command import run_main
-from tests.stress import odd_downloads, odd_image_folders
+from tests.stress import odd_code_tables, odd_downloads, odd_image_folders
 from tests.stress.damage import PICKLE, damaged_copies, zip_bytes
 from tests.support import model_files
 from tools.workspace.arguments import ArgumentParser
@@ -337,6 +337,12 @@ def use_model(case: bytes) -> None:
         model.generate(2)
 
 
+def make_codes_target() -> Target:
+    """A table of codes, of which tools.model makes pictures."""
+    odd_code_tables.write_model()
+    return Target(odd_code_tables.code_tables(), odd_code_tables.decode_table, [])
+
+
 GOOD_RAW, GOOD_PART = Path("good_raw"), Path("good_part")
 
 
@@ -511,6 +517,7 @@ TARGETS = {
     "downloads": make_downloads_target,
     "images": make_images_target,
     "model": make_model_target,
+    "codes": make_codes_target,
     "arrays": make_arrays_target,
 }
 

@@ -315,6 +315,29 @@ def test_images_with_a_tie_are_counted_apart(k):
         export_check.compare([ExportedModel("encoder", "images", encode)], build_network(network.spec), images)
 
 
+@pytest.mark.parametrize(("factor", "taken"), [(1, True), (10, False)])
+def test_a_network_that_rounds_more_than_the_limit_may_differ_by_as_much(factor, taken):
+    """With logits in the thousands, float32 is further from float64 than the limit; a wrong export is further still."""
+    spec = CASES["mlp linear"]
+    network, images = build_network(spec), make_images(spec)
+    with torch.no_grad():
+        list(network.decoder.parameters())[-2].mul_(3e3)
+        pixels = to_unit(torch.from_numpy(images))
+        rounding = (network(pixels) - deepcopy(network).double()(pixels.double())).abs().max().numpy()
+    assert rounding > 1e-5
+
+    @torch.no_grad()
+    def decode(codes: np.ndarray) -> dict[str, np.ndarray]:
+        return {"reconstructions": network.decode(torch.from_numpy(codes)).numpy() + factor * rounding}
+
+    models = [ExportedModel("decoder", "codes", decode)]
+    if taken:
+        assert export_check.compare(models, network, images).reconstructions > 1e-5
+    else:
+        with pytest.raises(UserError, match=r"^decoder: reconstructions must differ from torch's by at most "):
+            export_check.compare(models, network, images)
+
+
 def required(name: str) -> set[str]:
     """The installed distributions that `name` requires, itself included."""
     names, waiting = set(), [name]

@@ -90,11 +90,21 @@ def test_generated_images_are_decoded_samples_of_the_mixture(model, images):
 
 
 def test_an_interpolation_begins_and_ends_with_the_reconstructions(model, images):
-    line = model.interpolate(images[0], images[1], steps=6)
+    line = model.interpolate(images[:2], steps=6)
     assert line.shape == (6, 1, 8, 8)
     np.testing.assert_allclose(line[[0, -1]], model.reconstruct(images[:2]), atol=1e-6)
-    with pytest.raises(UserError, match=r"^steps must be at least 2; got 1"):
-        model.interpolate(images[0], images[1], steps=1)
+    way = model.interpolate(images[:3], steps=6)
+    assert way.shape == (11, 1, 8, 8)
+    np.testing.assert_allclose(way[:6], line, atol=1e-6)
+    np.testing.assert_allclose(way[[5, 10]], model.reconstruct(images[1:3]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(2, 1), (1, 6)])
+def test_an_interpolation_needs_two_images_and_two_steps(model, images, count, steps):
+    with pytest.raises(
+        UserError, match=rf"^steps and the number of images must be at least 2; got {steps} and {count}"
+    ):
+        model.interpolate(images[:count], steps)
 
 
 def test_only_a_denoising_model_denoises(model, images, tmp_path):

@@ -1,4 +1,4 @@
-"""Codes in a table: a CSV file with columns z0, z1, ... and, if it has one, path; or an NPY file."""
+"""Codes in a table: CSV or Parquet with columns z0, z1, ... and, if it has one, path; or an NPY file."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.autoencoder.core.errors import UserError
+from tools.models.pictures import number_pictures
 
 
 def read_codes(path: Path, latent_dim: int) -> tuple[list[str], np.ndarray]:
@@ -13,21 +14,22 @@ def read_codes(path: Path, latent_dim: int) -> tuple[list[str], np.ndarray]:
 
     Raises UserError for a file that does not hold such codes.
     """
-    wanted = [f"z{number}" for number in range(latent_dim)]
+    names: list[str] | None = None
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
                 codes = np.lib.format.read_array(file)  # numbers alone, by default
-            names = [f"{number:06d}.png" for number in range(len(codes))]
         else:
-            table = pd.read_csv(path)
-            codes = table[wanted].to_numpy()
-            names = list(map(str, table.get("path", [f"{number:06d}.png" for number in range(len(table))])))
-        codes = codes.astype(np.float32)
+            table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
+            codes = table[[f"z{number}" for number in range(latent_dim)]].to_numpy()
+            names = list(map(str, table["path"])) if "path" in table else None
+        with np.errstate(over="ignore"):
+            codes = codes.astype(np.float32)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; name a file that encode wrote") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: must be a CSV or NPY file with {latent_dim} numbers a code; {error}") from None
+    except Exception as error:
+        text = f"must be a CSV, Parquet or NPY file with {latent_dim} numbers a code"
+        raise UserError(f"{path}: {text}; {str(error)[:200]}") from None
     if codes.ndim != 2 or codes.shape[1] != latent_dim or not len(codes) or not np.isfinite(codes).all():
         raise UserError(f"{path}: must hold finite numbers (N, {latent_dim}), N at least 1; got {codes.shape}")
-    return names, codes
+    return names or number_pictures(len(codes)), codes

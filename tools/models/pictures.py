@@ -1,18 +1,17 @@
 """Images as PNG files in a new folder, and some of them in one picture to look at."""
 
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.figures import image_grids
+from stages.autoencoder.figures.base import image_grids
+from tools.workspace import outputs
 
+MAX_NAME = 255  # bytes of a file's name, on nearly every file system
 COLUMNS, ROWS = 10, 4  # images in a picture to look at
 
 
@@ -20,18 +19,21 @@ def check_names(folder: Path | None, grid: Path | None) -> None:
     """Raises UserError if nothing is to be written, or something stands there already."""
     if folder is None and grid is None:
         raise UserError("--out FOLDER or --grid FILE.png must be given, or both; got neither")
-    if folder and (folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir())))):
-        raise UserError(f"{folder}: must not exist, or be an empty folder; remove it or choose another name")
-    if grid and grid.suffix.lower() != ".png":
-        raise UserError(f"{grid}: must end in .png; choose such a name")
-    if grid and grid.exists():
-        raise UserError(f"{grid}: must not exist; remove it or choose another name")
+    if folder:
+        outputs.check_folder(folder)
+    if grid:
+        outputs.check_file(grid, [".png"])
+
+
+def number_pictures(count: int) -> list[str]:
+    """000000.png, 000001.png, ...: names for images that have none."""
+    return [f"{number:06d}.png" for number in range(count)]
 
 
 def name_pictures(targets: Sequence[str]) -> list[str]:
     """A name for each picture: a.jpg becomes a.png, or a.jpg.png where another image would be a.png too.
 
-    Raises UserError if two would still have one name.
+    Raises UserError if two would still have one name, one would be the folder of another, or a name is too long.
     """
     targets = [_keep_inside(target) for target in targets]
     plain = [str(PurePosixPath(target).with_suffix(".png")) for target in targets]
@@ -40,6 +42,13 @@ def name_pictures(targets: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise UserError(f"{twice}: must be the picture of one image; two inputs have this name; give them one by one")
+    folders = {PurePosixPath(name).parent for name in names}
+    folders |= {parent for folder in folders for parent in folder.parents}
+    if both := {str(folder) for folder in folders} & set(names):
+        raise UserError(f"{both.pop()}: must be a picture or a folder; one input needs each; give them one by one")
+    for name in names:
+        if max(len(os.fsencode(part)) for part in name.split("/")) > MAX_NAME:
+            raise UserError(f"{name[:80]}...: a picture's name must have at most {MAX_NAME} bytes; shorten the input's")
     return names
 
 
@@ -49,42 +58,19 @@ def _keep_inside(target: str) -> str:
     return str(PurePosixPath(*parts)) if parts else "image"
 
 
-class Folder:
-    """A folder that is being filled with pictures."""
-
-    def __init__(self, place: Path) -> None:
-        self._place = place
-
-    def save(self, name: str, image: np.ndarray) -> None:
-        """Write an image, uint8 or float in [0, 1], (C, H, W), to a PNG file of this name."""
-        path = self._place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = image_grids.to_bytes(image).transpose(1, 2, 0)
-        picture = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
-        try:
-            picture.save(path, "png")
-        except OSError as error:  # Pillow's own does not name the file
-            raise OSError(error.errno, error.strerror or str(error), name) from None
-
-
-@contextmanager
-def create(folder: Path | None) -> Iterator[Folder | None]:
-    """A folder that appears whole or not at all; None for None."""
-    if folder is None:
-        yield None
-        return
-    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.part")
-    unfinished.mkdir(parents=True)
+def save(folder: Path, name: str, image: np.ndarray) -> None:
+    """Write an image, uint8 or float in [0, 1], (C, H, W), to a PNG file of this name below the folder."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield Folder(unfinished)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        image_grids.to_picture(image).save(path, "png")
+    except OSError as error:  # Pillow's own does not name the file
+        raise OSError(error.errno, error.strerror or str(error), name) from None
 
 
-def save_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str) -> None:
-    """Write one picture. rows: as for image_grids.save_rows, cut here into lines of at most COLUMNS images."""
+def save_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str, columns: int = COLUMNS) -> None:
+    """Write one picture. rows: as for image_grids.save_rows, cut here into lines of at most so many images."""
     lines = []
-    for start in range(0, len(rows[0][1]), COLUMNS):
-        lines += [(label, images[start : start + COLUMNS]) for label, images in rows]
+    for start in range(0, len(rows[0][1]), columns):
+        lines += [(label, images[start : start + columns]) for label, images in rows]
     image_grids.save_rows(path, lines, title=title)

@@ -28,6 +28,7 @@ ENVIRONMENT_FILE, LOCK_FILE = Path("environment.json"), Path("dvc.lock")
 LOCKED_PACKAGES = ROOT / "requirements/cpu.txt"
 # Packages that only draw. They and what they alone require change pictures and no number.
 DRAWING_PACKAGES = frozenset({"matplotlib"})
+UNASKED_PACKAGES = frozenset({"pyarrow"})  # pandas keeps texts in it wherever it is installed
 INSTRUCTION_SETS = {"x86-64-v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "x86-64-v3": ("avx2", "fma", "bmi2")}
 
 
@@ -84,8 +85,8 @@ def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> dict[st
 
 
 def stage_packages() -> set[str]:
-    """Names of the locked packages that a stage imports, directly or through the packages that those require."""
-    return required_packages(_direct_packages()) & set(_locked_packages())
+    """Names of the locked packages that a stage imports, directly or through the packages that those import."""
+    return required_packages(_direct_packages() | UNASKED_PACKAGES) & set(_locked_packages())
 
 
 def drawing_packages() -> set[str]:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from stages.autoencoder.figures.base.texts import shorten
 from stages.autoencoder.figures.style import COLOURS, INK, drawing
-from stages.autoencoder.figures.texts import shorten
 
 MARKERS = "os^DvPX*<>"  # one for every ten classes, because there are ten colours
 BINS = 60  # of the histogram of a code of one dimension

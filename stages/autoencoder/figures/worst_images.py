@@ -7,7 +7,8 @@ import numpy as np
 
 from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.data.split_files import Part, spread_masks
-from stages.autoencoder.figures import error_maps, image_grids
+from stages.autoencoder.figures import error_maps
+from stages.autoencoder.figures.base import image_grids
 
 COUNT = 12
 

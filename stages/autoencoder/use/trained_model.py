@@ -6,6 +6,7 @@ results are arrays of the CPU and carry no gradient.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ class TrainedModel:
             ]
         )
 
+    def sample(
+        self, count: int, seed: int = 0, near: Images | None = None, spread: float = DEFAULT_SPREAD
+    ) -> np.ndarray:
+        """Codes of new images, float32 (count, latent_dim), the same for the same seed; for what, see `generate`."""
+        if count < 1 or not 0 <= spread <= 1:
+            raise UserError(f"count must be at least 1 and spread in [0, 1]; got {count} and {spread}")
+        if near is None:
+            return sampling.sample_codes(self.network, self.mixture, count, seed)
+        code = self.encode(near[None])[0]
+        return sampling.sample_near(self.network, self.mixture, code, count, seed, spread)
+
     def generate(
         self, count: int, seed: int = 0, near: Images | None = None, spread: float = DEFAULT_SPREAD
     ) -> np.ndarray:
@@ -120,24 +132,19 @@ class TrainedModel:
 
         near: one image, (C, H, W), that they resemble; spread: from 0, its reconstruction, to 1, independent of it.
         """
-        if count < 1 or not 0 <= spread <= 1:
-            raise UserError(f"count must be at least 1 and spread in [0, 1]; got {count} and {spread}")
-        if near is None:
-            codes = sampling.sample_codes(self.network, self.mixture, count, seed)
-        else:
-            code = self.encode(near[None])[0]
-            codes = sampling.sample_near(self.network, self.mixture, code, count, seed, spread)
-        return inference.decode(self.network, codes, self.device)
+        return inference.decode(self.network, self.sample(count, seed, near, spread), self.device)
 
-    def interpolate(self, start: Images, end: Images, steps: int = DEFAULT_STEPS) -> np.ndarray:
-        """Decoded codes on the straight line from the code of one image (C, H, W) to that of another.
+    def interpolate(self, images: Images, steps: int = DEFAULT_STEPS) -> np.ndarray:
+        """Decoded codes on the straight lines from the code of each image to that of the next.
 
-        Returns float32 (steps, C, H, W) in [0, 1], both ends included.
+        images: (N, C, H, W), N at least 2. steps: images of one line, both ends included; the end of a line is the
+        start of the next, so float32 ((N - 1) * (steps - 1) + 1, C, H, W) in [0, 1] is returned.
         """
-        if steps < 2:
-            raise UserError(f"steps must be at least 2; got {steps}")
-        first, last = (self.encode(image[None])[0] for image in (start, end))
-        return inference.decode(self.network, sampling.interpolate(first, last, steps), self.device)
+        if steps < 2 or len(images) < 2:
+            raise UserError(f"steps and the number of images must be at least 2; got {steps} and {len(images)}")
+        ends = self.encode(images)
+        lines = [sampling.interpolate(start, end, steps)[1:] for start, end in pairwise(ends)]
+        return inference.decode(self.network, np.concatenate([ends[:1], *lines]), self.device)
 
     def _reconstruct(self, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of the images with their reconstructions.

@@ -85,18 +85,19 @@ class Worker:
 
 
 def run(
-    jobs: Iterable[Job], total: int, task: Task, shape: tuple[int, ...], unit: str = "image"
+    jobs: Iterable[Job], total: int, task: Task, shape: tuple[int, ...], unit: str | None = "image"
 ) -> Iterator[tuple[Sequence[Job], list[Result]]]:
     """Chunks of the jobs with their results, in the order of the jobs.
 
     total: number of jobs. shape: of each result, (C, H, W) of images, (H, W) of masks. unit: of the progress bar, which
-    a terminal shows. Raises WorkerEndedError for a process that was killed or crashed.
+    a terminal shows; None: no bar. Raises WorkerEndedError for a process that was killed or crashed.
     """
     length = max(1, min(MAX_CHUNK, CHUNK_BYTES // math.prod(shape)))
     rest = iter(jobs)
     chunks: Iterator[Sequence[Job]] = iter(lambda: list(islice(rest, length)), [])
     workers = min(count_cores(), -(-total // length))
-    with tqdm(total=total, unit=unit, disable=not sys.stderr.isatty(), mininterval=0.5) as bar:
+    hidden = unit is None or not sys.stderr.isatty()
+    with tqdm(total=total, unit=unit or "", disable=hidden, mininterval=0.5) as bar:
         for chunk, results in _run_in_processes(chunks, task, shape, workers):
             yield chunk, results
             bar.update(len(results))

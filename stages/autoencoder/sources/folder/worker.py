@@ -11,8 +11,10 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Iterable
+from itertools import chain, takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -46,18 +48,27 @@ def main() -> None:
     answers, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w")
     for descriptor in (1, 2):  # libtiff prints what it meets: neither between the answers nor to the user
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-    folder, fitting, seconds = json.loads(sys.stdin.buffer.readline())
-    task = Task(folder, Fitting(**fitting), seconds)
-    for line in sys.stdin.buffer:
-        for job in json.loads(line):
-            if hasattr(signal, "setitimer"):  # then SIGPROF ends this process, even inside a decoder
-                signal.setitimer(signal.ITIMER_PROF, task.seconds)
-            try:
-                kind, content = PIXELS, run_job(task, tuple(job)).tobytes()
-            except RefusedImageError as refusal:
-                kind, content = REFUSED, str(refusal).encode("utf-8", "backslashreplace")
+    # a line without its end is that of a parent that was killed
+    lines = map(json.loads, takewhile(lambda line: line.endswith(b"\n"), sys.stdin.buffer))
+    if first := next(lines, None):
+        folder, fitting, seconds = first
+        decode_jobs(lines, Task(folder, Fitting(**fitting), seconds), answers)
+
+
+def decode_jobs(lists: Iterable[list[Job]], task: Task, answers: BinaryIO) -> None:
+    """Write the answer to each job as soon as it is there."""
+    for job in chain.from_iterable(lists):
+        if hasattr(signal, "setitimer"):  # then SIGPROF ends this process, even inside a decoder
+            signal.setitimer(signal.ITIMER_PROF, task.seconds)
+        try:
+            kind, content = PIXELS, run_job(task, tuple(job)).tobytes()
+        except RefusedImageError as refusal:
+            kind, content = REFUSED, str(refusal).encode("utf-8", "backslashreplace")
+        try:
             answers.write(HEADER.pack(kind, len(content)) + content)
             answers.flush()
+        except BrokenPipeError:  # the parent was killed: nobody reads a traceback, nor what is still in the buffer
+            os._exit(1)
 
 
 def end_with_parent() -> None:

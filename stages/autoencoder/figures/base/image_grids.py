@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.autoencoder.core import files
-from stages.autoencoder.figures import palettes
-from stages.autoencoder.figures.texts import ELLIPSIS, drawable, font_file
+from stages.autoencoder.figures.base import palettes
+from stages.autoencoder.figures.base.texts import ELLIPSIS, drawable, font_file
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SIDE = 56  # pixels: smaller images are enlarged to about this

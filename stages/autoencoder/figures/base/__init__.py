@@ -1,0 +1,1 @@
+"""What all pictures share: grids of images, colours, texts."""
