@@ -6,8 +6,14 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +25,7 @@ from pyarrow import parquet
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.sources.folder import pool
-from stages.autoencoder.use import TrainedModel
+from stages.autoencoder.use import TrainedModel, load_model
 from tests.support import model_files, stage_folders
 from tools import model as command
 from tools.models import inputs, tables
@@ -239,10 +245,10 @@ def test_decoded_codes_are_the_reconstructions(ending, photos, run):
 
 
 def test_a_table_from_a_stranger_writes_no_file_outside_the_folder(folder, run):
-    Path("codes.csv").write_text("path,z0,z1,z2\n../../escaped.png,0,0,0\n/tmp/absolute.png,1,1,1\n..,2,2,2\n")
+    Path("codes.csv").write_text("path,z0,z1,z2\n../../escaped.png,0,0,0\n/tmp/absolute.png,1,1,1\n..,2,2,2\na/\0,0,1,0\n")
     run("decode", "codes.csv", "--out", "deep/out")
     assert sorted(path.relative_to("deep/out").as_posix() for path in Path("deep/out").rglob("*.png")) == [
-        "escaped.png", "image.png", "tmp/absolute.png"
+        "a.png", "escaped.png", "image.png", "tmp/absolute.png"
     ]  # fmt: skip
     assert not Path("escaped.png").exists()
 
@@ -407,8 +413,48 @@ def test_commands_of_the_page_run_as_typed(line, folder, run):
 def test_python_of_the_page_runs(folder, run, capsys):
     save_photos("0.png", "1.png", "2.png")
     run("export", "model.onnx")
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
+    search, service, onnx = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for block in (search, onnx):
         exec(block, {})  # noqa: S102
     assert "['photos/1.png', 'photos/" in capsys.readouterr().out
+    names = {"__name__": "service"}
+    exec(service, names)  # noqa: S102
+    images = stage_folders.read_images()
+    with HTTPServer(("127.0.0.1", 0), names["Score"]) as server:
+        server.RequestHandlerClass.log_message = lambda *_: None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with urllib.request.urlopen(address, Path("photos/1.png").read_bytes()) as response:
+            answer = json.load(response)
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            urllib.request.urlopen(address, b"no image")
+        assert json.load(refused.value)["refused"].startswith("image 0: is no PNG")
+        refused.value.close()
+        server.shutdown()
+    error = names["model"].score(images[1:2])[0]
+    assert answer == {"mse": error, "anomaly": bool(error > model_files.THRESHOLD)}
+
+
+def test_the_browser_runs_an_exported_model_as_the_page_says(folder, run):
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("no Chromium: apt-get install chromium")
+    if not (package := os.environ.get("ONNXRUNTIME_WEB")):
+        pytest.skip(
+            "npm install onnxruntime-web, then set ONNXRUNTIME_WEB=node_modules/onnxruntime-web"
+        )
+    run("export", "model.onnx")
+    (block,) = re.findall(r"```html\n(.*?)```", PAGE, re.DOTALL)
+    site = Path("site")
+    shutil.copytree(Path(ROOT, package, "dist"), site, ignore=shutil.ignore_patterns("*.map"))
+    shutil.copy("model.encoder.onnx", site)
+    (site / "index.html").write_text(block.replace("28", "8"))
+    with HTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)) as server:
+        server.RequestHandlerClass.func.log_message = lambda *_: None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+        command += ["--virtual-time-budget=20000", "--dump-dom", f"http://127.0.0.1:{server.server_port}"]
+        page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        server.shutdown()
+    found = np.array(re.search(r"<body>(.*?)</body>", page, re.DOTALL)[1].split(), np.float32).reshape(3, 3)
+    expected = load_model("data/model.safetensors", "cpu").encode(np.full((3, 1, 8, 8), 99, np.uint8))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -123,6 +123,10 @@ def test_files_are_read_as_those_of_the_training(model, tmp_path):
     read = model.read([tmp_path / "a.png", str(tmp_path / "b.bmp")])
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read[:, 0], np.stack([image, image]))
+    contents = [(tmp_path / "a.png").read_bytes(), b"no image"]
+    np.testing.assert_array_equal(model.read(contents[:1]), read[:1])
+    with pytest.raises(UserError, match=r"^image 1: is no PNG, JPEG"):
+        model.read(contents)
     with pytest.raises(UserError, match=r"c\.png: has 16 x 16 pixels \(width x height\); it must have 8 x 8$"):
         model.read([tmp_path / "c.png"])
     assert model.read([tmp_path / "c.png"], fit="crop").shape == (1, 1, 8, 8)

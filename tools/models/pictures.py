@@ -54,7 +54,7 @@ def name_pictures(targets: Sequence[str]) -> list[str]:
 
 def _keep_inside(target: str) -> str:
     """The path without what would lead out of the folder: a table or the data may come from anybody."""
-    parts = [part.replace("\0", "") for part in PurePosixPath(target).parts if part not in ("/", "//", "..")]
+    parts = [part for part in PurePosixPath(target.replace("\0", "")).parts if part not in ("/", "//", "..")]
     return str(PurePosixPath(*parts)) if parts else "image"
 
 

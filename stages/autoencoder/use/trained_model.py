@@ -62,18 +62,20 @@ class TrainedModel:
         fitting = self.about.fitting
         return fitting if fit is None else replace(fitting, fit=fit, exact=False)
 
-    def read(self, paths: Iterable[Path | str], fit: Fit | None = None) -> np.ndarray:
+    def read(self, files: Iterable[Path | str | bytes], fit: Fit | None = None) -> np.ndarray:
         """The images in files, uint8 (N, C, H, W), brought to the model's size and colours as those of its training.
 
+        files: paths, or what the files hold, as bytes.
         fit: how other sizes get the model's, instead of as in training; if all training images had one size, other
         sizes are refused without it. Raises UserError for a file that is no image, or none that is taken.
         """
         images, fitting = [], self.fitting(fit)
-        for path in paths:
+        for number, file in enumerate(files):
             try:
-                images.append(decode(Path(path), fitting))
+                images.append(decode(file if isinstance(file, bytes) else Path(file), fitting))
             except RefusedImageError as reason:
-                raise UserError(f"{path}: {reason}") from None
+                name = f"image {number}" if isinstance(file, bytes) else file
+                raise UserError(f"{name}: {reason}") from None
         return np.stack(images) if images else np.empty((0, *self.shape), np.uint8)
 
     def encode(self, images: Images) -> np.ndarray:
