@@ -245,7 +245,9 @@ def test_decoded_codes_are_the_reconstructions(ending, photos, run):
 
 
 def test_a_table_from_a_stranger_writes_no_file_outside_the_folder(folder, run):
-    Path("codes.csv").write_text("path,z0,z1,z2\n../../escaped.png,0,0,0\n/tmp/absolute.png,1,1,1\n..,2,2,2\na/\0,0,1,0\n")
+    Path("codes.csv").write_text(
+        "path,z0,z1,z2\n../../escaped.png,0,0,0\n/tmp/absolute.png,1,1,1\n..,2,2,2\na/\0,0,1,0\n"
+    )
     run("decode", "codes.csv", "--out", "deep/out")
     assert sorted(path.relative_to("deep/out").as_posix() for path in Path("deep/out").rglob("*.png")) == [
         "a.png", "escaped.png", "image.png", "tmp/absolute.png"
@@ -439,9 +441,7 @@ def test_the_browser_runs_an_exported_model_as_the_page_says(folder, run):
     if not (chromium := shutil.which("chromium")):
         pytest.skip("no Chromium: apt-get install chromium")
     if not (package := os.environ.get("ONNXRUNTIME_WEB")):
-        pytest.skip(
-            "npm install onnxruntime-web, then set ONNXRUNTIME_WEB=node_modules/onnxruntime-web"
-        )
+        pytest.skip("npm install onnxruntime-web, then set ONNXRUNTIME_WEB=node_modules/onnxruntime-web")
     run("export", "model.onnx")
     (block,) = re.findall(r"```html\n(.*?)```", PAGE, re.DOTALL)
     site = Path("site")
