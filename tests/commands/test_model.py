@@ -264,8 +264,9 @@ BAD_CODES = {
 @pytest.mark.parametrize("name", BAD_CODES)
 def test_tables_without_codes_of_the_model_are_refused(name, folder, run):
     Path(name).write_text(BAD_CODES[name])
-    with pytest.raises(UserError, match=rf"^{name}: must "):
+    with pytest.raises(UserError, match=rf"^{name}: must ") as refused:
         run("decode", name, "--out", "out")
+    assert ("it has no column z2" in str(refused.value)) == (name == "two.csv")
     assert not Path("out").exists()
 
 

@@ -21,13 +21,16 @@ def read_codes(path: Path, latent_dim: int) -> tuple[list[str], np.ndarray]:
                 codes = np.lib.format.read_array(file)  # numbers alone, by default
         else:
             table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
-            codes = table[[f"z{number}" for number in range(latent_dim)]].to_numpy()
+            columns = [f"z{number}" for number in range(latent_dim)]
+            if missing := [name for name in columns if name not in table]:
+                raise ValueError(f"it has no column {missing[0]}")
+            codes = table[columns].to_numpy()
             names = list(map(str, table["path"])) if "path" in table else None
         with np.errstate(over="ignore"):
             codes = codes.astype(np.float32)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; name a file that encode wrote") from None
-    except Exception as error:
+    except Exception as error:  # the parsers of three formats, each with exceptions of its own
         text = f"must be a CSV, Parquet or NPY file with {latent_dim} numbers a code"
         raise UserError(f"{path}: {text}; {str(error)[:200]}") from None
     if codes.ndim != 2 or codes.shape[1] != latent_dim or not len(codes) or not np.isfinite(codes).all():

@@ -181,7 +181,8 @@ def _open(path: Path, framework: str, device: str, *names: str) -> Iterator[Any]
     except (SafetensorError, ValueError, AttributeError, TypeError) as error:
         wanted = ", ".join(names) or "arrays"
         raise UserError(
-            f"{path}: must be a whole safetensors file with {wanted}; {error}; delete it and run dvc repro"
+            f"{path}: must be a whole safetensors file with {wanted}; {error}; if a stage wrote it, delete it and run"
+            " dvc repro"
         ) from None
 
 
