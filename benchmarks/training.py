@@ -68,7 +68,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_params(
-            folder / "params.yaml", {"numerics": "fast", "train.augment.max_images": 0}, source=ROOT / "params.yaml"
+            folder / "params.yaml",
+            {"numerics": "fast", "train.optimizer": "adamw", "train.augment.max_images": 0},
+            source=ROOT / "params.yaml",
         )
         run_in_child("fetch_mnist(sys.argv[1] or None)", options.mirror or "", folder=folder)
         trials = pd.DataFrame(run_trials(folder, options.only or list(TRIALS), options.repeat))

@@ -7,6 +7,7 @@ continues with what is missing. docs/sweeps.md says how it works and what it lea
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.autoencoder.core.errors import UserError
+from stages.autoencoder.params.base import loader
+from stages.autoencoder.params.model_use import ModelUseParams
 from stages.runtime.command import run_main
 from tools import report
 from tools.sweeps import checks, grid
@@ -32,6 +35,8 @@ def main() -> None:
     options = _parse_options()
     head = checks.check_git()
     environment = worker_environment()
+    if options.jobs > 1 and options.jobs * loader.load(ModelUseParams).threads > (os.cpu_count() or 1):
+        environment = {"OMP_WAIT_POLICY": "passive", **environment}  # as stages/runtime/numerics.py explains
     try:
         with Repo() as repo:
             checks.check_workspace(repo)

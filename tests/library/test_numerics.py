@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from stages.runtime import numerics
+
 PRODUCTS = """
 import os, sys
 os.sched_setaffinity(0, set(map(int, sys.argv[1:])))
@@ -76,3 +78,32 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path):
     assert (
         done.stderr == f"python: must have the locked packages; {sys.executable} lacks pydantic; . .venv/bin/activate\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("running", "threads", "idle"), [("1", 2, True), ("1", 3, False), ("2", 2, False), ("2", 1, True)]
+)
+def test_cores_are_idle_where_few_other_threads_run(running, threads, idle, tmp_path, monkeypatch):
+    monkeypatch.setattr(numerics, "LOAD", tmp_path / "loadavg")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    numerics.LOAD.write_text(f"9.00 9.00 9.00 {running}/300 4711\n")
+    assert numerics.has_idle_cores(threads) == idle
+
+
+@pytest.mark.parametrize("content", [None, "", "1 2 3", "1 2 3 x/y 4"])
+def test_cores_count_as_busy_where_the_system_does_not_tell(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(numerics, "LOAD", tmp_path / "loadavg")
+    if content is not None:
+        numerics.LOAD.write_text(content)
+    assert not numerics.has_idle_cores(1)
+
+
+SPIN = "import os; import stages.runtime.numerics; print(os.environ.get('GOMP_SPINCOUNT'))"
+
+
+def test_the_wait_policy_of_the_user_wins():
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    for policy, expected in (({}, {numerics.SPIN, numerics.SHORT_SPIN}), ({"OMP_WAIT_POLICY": "active"}, {"None"})):
+        command = [sys.executable, "-c", SPIN]
+        assert subprocess.check_output(command, cwd=ROOT, env=environment | policy, text=True).strip() in expected

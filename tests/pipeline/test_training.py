@@ -20,6 +20,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import packed_file, split_files
 from stages.autoencoder.model import autoencoder, model_file, networks, objectives
 from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.training import muon
 from stages.autoencoder.training.batches import Batches
 from stages.autoencoder.training.loop import Training, suitable_batch_size
 from stages.autoencoder.training.preparation import prepare
@@ -75,12 +76,79 @@ def test_a_linear_autoencoder_reaches_the_error_of_pca(digits):
     assert best * (1 - 1e-4) <= closure().item() <= best * 1.02
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("variant", ["undercomplete", "overcomplete", "denoising", "sparse", "variational"])
-def test_every_variant_learns(settings, digits, variant):
-    chosen = settings(variant=variant, latent_dim=80 if variant == "overcomplete" else 4, epochs=4)
-    history = trained(chosen, digits).history
-    assert history[-1].valid < 0.8 * history[0].valid
-    assert history[-1].train < 0.8 * history[0].train
+def test_every_variant_learns(settings, digits, variant, optimizer):
+    latent_dim = 80 if variant == "overcomplete" else 4
+    chosen = settings(latent_dim, variant=variant, optimizer=optimizer, learning_rate=0.05, epochs=4)
+    training = prepare(chosen, digits[:600], digits[600:800])
+    untrained = training._validate()
+    history = list(training.epochs())
+    assert history[-1].valid < 0.7 * untrained
+    assert history[-1].train < history[0].train
+
+
+def polar(matrix):
+    """The polynomials of Muon on the singular values of a matrix, by NumPy's SVD in float64."""
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    s = s / (1.01 * np.linalg.norm(matrix))
+    for a, b, c in muon.STEPS:
+        s = a * s + b * s**3 + c * s**5
+    return (u * s) @ v
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (64, 64), (40, 300), (300, 40), (1, 9)])
+def test_muon_changes_the_singular_values_alone(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 1e-3
+    (found,) = muon.orthogonalise([torch.from_numpy(matrix)])
+    np.testing.assert_allclose(found.numpy(), polar(matrix.astype(np.float64)), rtol=0, atol=1e-4)
+    values = np.linalg.svd(matrix, compute_uv=False) / np.linalg.norm(matrix)
+    after = np.linalg.svd(found.numpy(), compute_uv=False)
+    assert after.max() < 1.9
+    assert after.min() > min(0.18, 100 * values.min())
+
+
+def test_muon_takes_large_matrices_block_by_block():
+    wide, tall = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((130, 200), (200, 130)))
+    found = [matrix.numpy() for matrix in muon.orthogonalise([torch.from_numpy(wide), torch.from_numpy(tall)])]
+    blocks = [slice(0, 64), slice(64, 128), slice(128, 130)]
+    np.testing.assert_allclose(found[0], np.concatenate([polar(wide[rows]) for rows in blocks]), atol=1e-4)
+    np.testing.assert_allclose(found[1], np.concatenate([polar(tall[:, rows]) for rows in blocks], 1), atol=1e-4)
+    assert muon.orthogonalise([torch.zeros(3, 4)])[0].isfinite().all()
+
+
+def test_muon_moves_matrices_by_their_momentum_and_vectors_as_adamw_does():
+    rng = np.random.default_rng(0)
+    start = {"matrix": rng.normal(size=(4, 6)), "kernel": rng.normal(size=(4, 2, 3, 3)), "vector": rng.normal(size=5)}
+    weights = {name: torch.nn.Parameter(torch.tensor(value, dtype=torch.float32)) for name, value in start.items()}
+    twin = torch.nn.Parameter(weights["vector"].detach().clone())
+    optimizer, adamw = muon.Muon(weights.values(), 0.1, 0.01), torch.optim.AdamW([twin], 0.1, weight_decay=0.01)
+    momentum = dict.fromkeys(start, 0.0)
+    for _ in range(3):
+        for name, weight in weights.items():
+            gradient = rng.normal(size=weight.shape)
+            weight.grad = torch.tensor(gradient, dtype=torch.float32)
+            momentum[name] = 0.9 * momentum[name] + gradient
+            step = (gradient + 0.9 * momentum[name]).reshape(len(gradient), -1)
+            if name != "vector":
+                start[name] = start[name] * (1 - 0.1 * 0.01) - 0.1 * polar(step).reshape(start[name].shape)
+        twin.grad = weights["vector"].grad.clone()
+        optimizer.step()
+        adamw.step()
+    assert weights["matrix"].grad is not None
+    torch.testing.assert_close(weights["vector"], twin)
+    for name in ("matrix", "kernel"):
+        np.testing.assert_allclose(weights[name].detach(), start[name], atol=1e-4)
+
+
+def test_augmentation_ends_before_the_last_epochs(settings, digits):
+    augment = {"max_images": 600, "translate": 1.0, "rotate": 10.0, "scale": 0.1}
+    shares = (0, 0.5, 0.67, 1)
+    until = {share: trained(settings(augment=augment | {"until": share}), digits).history for share in shares}
+    plain = trained(settings(augment=augment | {"max_images": 0, "until": 1}), digits).history
+    assert until[0] == plain
+    assert until[0.5][0] == until[0.67][0] == until[1][0] != plain[0]  # of three epochs, these are the first one ...
+    assert until[0.67][1] == until[1][1] != until[0.5][1]  # ... and the second
 
 
 def test_nearly_every_top_k_unit_is_used(settings, digits):
@@ -154,7 +222,7 @@ def test_clipping_bounds_the_step(settings, digits):
 
 
 def test_augmentation_is_for_small_training_sets_only(settings, digits):
-    augment = {"translate": 1.0, "rotate": 10.0, "scale": 0.1}
+    augment = {"until": 1.0, "translate": 1.0, "rotate": 10.0, "scale": 0.1}
     small = trained(settings(augment={"max_images": 600} | augment), digits).history
     large = trained(settings(augment={"max_images": 599} | augment), digits).history
     never = trained(settings(augment={"max_images": 0} | augment), digits).history

@@ -43,6 +43,7 @@ class Augment(Section):
     """Random affine maps of the training images."""
 
     max_images: int = Field(ge=0, description="augment only training sets of at most this many images; 0: never")
+    until: float = Field(ge=0, le=1, description="augment in this share of the epochs, from the first one")
     translate: float = Field(ge=0, le=64, description="shift by up to this many pixels each way")
     rotate: float = Field(ge=0, le=180, description="turn by up to this many degrees each way")
     scale: float = Field(ge=0, le=0.9, description="resize by a factor of up to 1 +- this")
@@ -84,8 +85,11 @@ class Train(Section):
         json_schema_extra={"rule": "auto, or an integer >= 2 and <= 65536"},
         description="images; auto: 128, fewer if the training images are few or large",
     )
-    learning_rate: float = Field(gt=0, le=10, description="peak of AdamW's one-cycle learning rate")
-    weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay of AdamW")
+    optimizer: Literal["muon", "adamw"] = Field(
+        description="muon: momentum, orthogonalised, for the weight matrices, and adamw for the rest"
+    )
+    learning_rate: float = Field(gt=0, le=10, description="peak of the one-cycle learning rate")
+    weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay")
     max_grad_norm: float = Field(ge=0, description="a gradient with a larger norm is scaled down to it; 0: never")
     patience: int = Field(ge=0, description="stop after this many epochs without improvement; 0: never")
     anomaly_quantile: float = Field(

@@ -1,4 +1,4 @@
-"""The training of one autoencoder: batches, objective, one-cycle AdamW, the best epoch by validation error.
+"""The training of one autoencoder: batches, objective, one-cycle optimizer, the best epoch by validation error.
 
 Images stay where they are, on disk or in memory, and batches are indexed, so that no more than a batch is held as
 float. All randomness in epoch e comes from a generator seeded with (seed, e): a training resumed after e epochs
@@ -21,6 +21,7 @@ from stages.autoencoder.params.train import Train
 from stages.autoencoder.training import augmentation
 from stages.autoencoder.training.batches import Batches
 from stages.autoencoder.training.corruption import corrupt
+from stages.autoencoder.training.muon import Muon
 
 VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws the same noise
 MIN_AUTO_BATCH, MAX_AUTO_BATCH = 16, 128  # images
@@ -40,7 +41,7 @@ def suitable_batch_size(shape: Sequence[int]) -> int:
 
 
 class EpochResult(NamedTuple):
-    """One epoch. train, valid: mean objective per image; learning_rate: AdamW's at the end of the epoch."""
+    """One epoch. train, valid: mean objective per image; learning_rate: that at the end of the epoch."""
 
     epoch: int
     train: float
@@ -65,9 +66,7 @@ class Training:
         self.batches = max(1, len(train) // self.batch_size)
         self.history: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = self._make_optimizer()
         self.schedule = self._one_cycle()
 
     def epochs(self, on_batch: Callable[[], object] = lambda: None) -> Iterator[EpochResult]:
@@ -107,8 +106,8 @@ class Training:
         total = torch.zeros((), device=self.device)
         for chosen in order[: self.batches * self.batch_size].split(self.batch_size):
             clean = to_unit(self.train.take(chosen))
-            if len(self.train) <= self.settings.augment.max_images:
-                augment = self.settings.augment.model_dump(exclude={"max_images"})
+            if self._augments(epoch):
+                augment = self.settings.augment.model_dump(exclude={"max_images", "until"})
                 clean = augmentation.random_affine(clean, generator, padding=self.padding, **augment)
             loss = self.objective(clean, generator, self._beta(epoch)).mean()
             self.optimizer.zero_grad()
@@ -150,15 +149,31 @@ class Training:
             return self.settings.sparse.weight * l1(code.z.float())
         return 0.0
 
+    def _augments(self, epoch: int) -> bool:
+        """Whether the images of an epoch are moved. The last epochs see the images as those of validation are."""
+        augment = self.settings.augment
+        return len(self.train) <= augment.max_images and epoch <= augment.until * self.settings.epochs
+
     def _beta(self, epoch: int) -> float:
         """The weight of the KL divergence in an epoch: linear warm-up, then beta."""
         beta, warmup = self.settings.variational.beta, self.settings.variational.warmup_epochs
         return beta * min(1.0, epoch / warmup) if warmup else beta
 
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        settings, weights = self.settings, self.model.parameters()
+        rate, decay = settings.learning_rate, settings.weight_decay
+        if settings.optimizer == "adamw":
+            return torch.optim.AdamW(weights, rate, weight_decay=decay, fused=True)
+        return Muon(weights, rate, decay, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+
     def _one_cycle(self, steps_done: int = 0) -> torch.optim.lr_scheduler.OneCycleLR:
-        steps = self.settings.epochs * self.batches
+        steps, settings = self.settings.epochs * self.batches, self.settings
         return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, self.settings.learning_rate, total_steps=steps + 1, last_epoch=steps_done - 1
+            self.optimizer,
+            settings.learning_rate,
+            total_steps=steps + 1,
+            cycle_momentum=settings.optimizer == "adamw",  # Muon's error is higher with it
+            last_epoch=steps_done - 1,
         )
 
     def _generator(self, epoch: int) -> torch.Generator:
@@ -172,18 +187,18 @@ class Training:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         for number, values in optimizer["state"].items():
-            tensors |= {f"adamw.{number}.{name}": tensor for name, tensor in values.items()}
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in values.items()}
         return tensors, {"history": self.history, "groups": optimizer["param_groups"]}
 
     def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Continue from a state."""
-        named: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adamw": {}}
+        named: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             named[kind][rest] = tensor.to(self.device)
         weights = list(self.model.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in named["adamw"].items():
+        for name, tensor in named["optimizer"].items():
             number, _, rest = name.partition(".")
             if rest != "step":  # fused AdamW walks through memory, so moments need the layout of their weights
                 tensor = torch.empty_like(weights[int(number)]).copy_(tensor)
