@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stages.autoencoder.model.dense import product
 
 MOMENTUM = 0.9  # Nesterov's
-TINY = 1e-30  # in place of the norm of a matrix of zeros
+TINY = 1e-30  # in place of the squared norm of a matrix of zeros
 MAX_ROWS = 64  # orthogonalised together
 # a, b, c of x -> a x + b x^3 + c x^5 on the singular values: the first three steps of Polar Express (Amsel et al. 2025)
 STEPS = ((8.2052, -22.9019, 16.4607), (4.0664, -2.8612, 0.5184), (3.9487, -2.9089, 0.5518))
@@ -95,9 +95,9 @@ def _polynomials(grams: Sequence[Tensor]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for size in {len(gram) for gram in grams}:
         gram = torch.stack([each for each in grams if len(each) == size])
-        norm = 1.01 * gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().view(-1, 1, 1) + TINY  # of X; not below the largest
-        gram = gram / norm / norm
-        total = 1 / norm
+        # 1 over the norm of X, which is not below its largest singular value; torch's sqrt rounds by the CPU
+        total = gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=TINY).rsqrt().view(-1, 1, 1) / 1.01
+        gram = gram * total * total
         for a, b, c in STEPS:
             step = b * gram + c * (gram @ gram)
             step.diagonal(dim1=1, dim2=2).add_(a)
