@@ -27,7 +27,7 @@ from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.runtime.command import run_main
 from tests.stress.folder_contents import list_differences, read_files
-from tests.stress.kills import SIGNALS
+from tests.stress.kills import SIGNALS, list_children
 from tests.support import model_files
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
@@ -98,7 +98,7 @@ def try_kill(
     """What was wrong; empty if nothing was. expected: {name: content} of the outputs of an undisturbed run."""
     process = start_verb(verb, folder)
     time.sleep(moment)
-    workers = find_workers(process.pid)
+    workers = list_children(process.pid)
     with suppress(ProcessLookupError):
         os.kill(process.pid, number)
     printed = process.communicate()[0]
@@ -122,13 +122,6 @@ def start_verb(verb: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def find_workers(pid: int) -> list[psutil.Process]:
-    """The processes that a process has started; none if it has ended."""
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
 
 
 def read_outputs(folder: Path) -> dict[str, bytes]:
