@@ -2,8 +2,8 @@
 
 benchmarks.training runs `train_and_report` in a process of its own for each trial. All contenders train the same
 network, batch normalisation included, from the same initial weights and with the same batch size. They train on the
-first 54,000 images of MNIST and validate on the next 6,000 after each epoch. Ours has dense layers of its own; the
-others use torch's nn.Linear.
+first 54,000 images of MNIST and validate on the next 6,000 after each epoch. Ours has layers of its own; the
+others use those of torch.
 """
 
 import json
@@ -26,6 +26,7 @@ from stages.autoencoder.data import pixels
 from stages.autoencoder.model import devices, inference
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.convolutions import DoublingConvolution
 from stages.autoencoder.model.dense import Dense
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.train import TrainParams
@@ -67,8 +68,13 @@ class Task(NamedTuple):
     precision: str
 
 
-def prepare_ours(task: Task) -> Fit:
-    """This project's loop, with `numerics: fast`."""
+def prepare_muon(task: Task) -> Fit:
+    """This project's loop with the default optimizer and learning rate."""
+    return prepare_ours(task, optimizer="muon", learning_rate=0.03)
+
+
+def prepare_ours(task: Task, **changes: object) -> Fit:
+    """This project's loop, with `numerics: fast` and the optimizer of params.yaml, which is AdamW here."""
     settings = loader.load(TrainParams).train.model_copy(
         update={
             "epochs": task.epochs,
@@ -76,6 +82,7 @@ def prepare_ours(task: Task) -> Fit:
             "learning_rate": task.network.learning_rate,
             "precision": task.precision,
         }
+        | changes
     )
     train, valid = (select(task.images, part) for part in (TRAIN, VALID))
     training = Training(task.model, train, valid, settings, 0, devices.prepare("cpu", "fast"))
@@ -184,6 +191,7 @@ def prepare_lightning(task: Task) -> Fit:
 
 CONTENDERS = {
     "ours": prepare_ours,
+    "muon": prepare_muon,
     "textbook": prepare_textbook,
     "pythae": prepare_pythae,
     "lightning": prepare_lightning,
@@ -199,7 +207,8 @@ def train_and_report(contender: str, network_name: str, precision: str, epochs: 
     network = NETWORKS[network_name]
     torch.manual_seed(0)
     model = Autoencoder(network.spec)
-    if contender != "ours":
+    is_ours = contender in ("ours", "muon")
+    if not is_ours:
         use_torch_layers(model)
     images = arrays.load(Path(MNIST_ARRAYS))[0]["images"]
     fit = CONTENDERS[contender](Task(model, images, Path(), epochs, network, precision))
@@ -208,7 +217,7 @@ def train_and_report(contender: str, network_name: str, precision: str, epochs: 
     report: dict[str, object] = {"seconds": time.perf_counter() - start, "images": len(TRAIN) * epochs}
     report["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report["mse"] = float(np.mean(list(compute_errors(model.eval(), select(images, TEST)))))
-    if contender == "ours":
+    if is_ours:
         report["operations"] = roofline.count_operations(model, network.batch_size)
         report["rates"] = list(roofline.measure_rates(model, network.batch_size, precision))
     print(json.dumps(report))
@@ -229,13 +238,10 @@ def fetch_mnist(mirror: str | None) -> None:
 
 
 def use_torch_layers(model: nn.Module) -> None:
-    """Replace each of our dense layers by an nn.Linear with the same weights, which has torch's speed of products."""
-    for parent in list(model.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, Dense):
-                linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-                linear.load_state_dict(layer.state_dict())
-                setattr(parent, name, linear)
+    """Give each of our own layers back the class of torch from which it was derived, with torch's speed."""
+    for layer in model.modules():
+        if isinstance(layer, (Dense, DoublingConvolution)):
+            layer.__class__ = type(layer).__base__
 
 
 def compute_errors(model: nn.Module, test: np.ndarray) -> Iterator[float]:

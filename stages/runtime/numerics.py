@@ -52,9 +52,9 @@ def has_idle_cores(count: int) -> bool:
     """Whether at this moment at least so many cores have nothing to do, as far as Linux tells."""
     running = []
     try:
-        for _ in range(5):  # a moment's work of others is no load
+        for moment in range(5):  # a moment's work of others is no load
+            time.sleep(0.002 if moment else 0)
             running.append(int(LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]))
-            time.sleep(0.002)
     except (OSError, ValueError, IndexError):
         return False
     return (os.cpu_count() or 1) - (min(running) - 1) >= count  # this process runs too

@@ -8,6 +8,7 @@ from torch import nn
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.model import devices, networks
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.convolutions import DoublingConvolution
 from stages.autoencoder.model.dense import Dense
 
 SIZES = [(1, 8, 8), (3, 17, 17), (1, 28, 28), (3, 32, 32), (2, 9, 14), (1, 5, 31)]
@@ -77,6 +78,26 @@ def test_dense_gives_the_numbers_and_gradients_of_linear(size, lying, numerics):
         gradients = (torch.autograd.grad(loss(y).sum(), leaves, retain_graph=True) for y in (got, expected))
         for a, b in zip(*gradients, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("grid", [(28, 28), (7, 8), (1, 5), (2, 1)])
+@pytest.mark.parametrize("batch", [0, 1, 5])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_doubling_gives_the_numbers_and_gradients_of_a_transposed_convolution(channels, grid, batch, order):
+    layer = DoublingConvolution(6, channels, grid, bias=True).to(memory_format=order)
+    half = [(size + 1) // 2 for size in grid]
+    x = torch.rand(batch, 6, *half).to(memory_format=order).requires_grad_()
+    leaves = [x, layer.weight, layer.bias]
+    missing = [1 - size % 2 for size in grid]
+    doubles = [leaf.double() for leaf in leaves]
+    expected = nn.functional.conv_transpose2d(*doubles, stride=2, padding=1, output_padding=missing)
+    got = layer(x)
+    assert got.shape == (batch, channels, *grid)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    gradients = (torch.autograd.grad(y.square().sum(), leaves) for y in (got, expected))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_dense_multiplies_in_bfloat16_under_autocast():

@@ -111,6 +111,12 @@ def test_time_to_equal_error_takes_the_fewest_of_our_epochs_that_reach_it(error,
     assert np.isnan(time_to_equal_error) if ratio is None else time_to_equal_error == ratio
 
 
+def test_time_to_equal_error_takes_the_optimizer_that_gets_there_first():
+    rows = [("ours", 4, 4.0, 0.05), ("muon", 2, 3.0, 0.06), ("muon", 1, 1.5, 0.2), ("pythae", 4, 6.0, 0.06)]
+    trials = [make_trial(turn, *row) for turn in range(3) for row in rows]
+    assert summarise(trials).set_index("program").loc["pythae", "time_to_equal_error"] == 2
+
+
 def test_ratio_compares_trials_of_the_same_turn():
     program_times = {"ours": (1.0, 3.0, 1.0), "textbook": (2.0, 6.0, 6.0)}  # 2, 2 and 6 times; of the medians, 6 times
     trials = [

@@ -57,10 +57,7 @@ class Inputs:
 
     sources: Sequence[Source]
     shape: tuple[int, int, int]  # (C, H, W) of each image
-    refused: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.refused = sum(source.refused for source in self.sources)
+    failed: int = field(default=0, init=False)  # images that `batches` could not read so far
 
     @property
     def count(self) -> int:
@@ -83,7 +80,7 @@ class Inputs:
             for row, (name, result) in enumerate(show_progress(named, self.count)):
                 if isinstance(result, str):
                     log.error("%s: %s", to_line(name), to_line(result))
-                    self.refused += 1
+                    self.failed += 1
                     continue
                 rows.append(row)
                 names.append(name)
@@ -96,10 +93,11 @@ class Inputs:
 
     def check_complete(self) -> None:
         """Raises UserError if an image could not be read."""
-        if self.refused:
-            count = self.count + sum(source.refused for source in self.sources)
+        unread = sum(source.refused for source in self.sources)
+        if refused := unread + self.failed:
+            count = self.count + unread
             raise UserError(
-                f"every image must be readable; {self.refused:,} of {count:,} are not, see above; the others are done"
+                f"every image must be readable; {refused:,} of {count:,} are not, see above; the others are done"
             )
 
 

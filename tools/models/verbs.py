@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -109,9 +109,7 @@ def decode(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
     """Write the image of each code in a table that `encode` wrote."""
     pictures.check_names(options.out, options.grid)
     names, codes = read_codes(options.codes, model.latent_dim)
-    shown = _save(options, _decode(model, codes), pictures.name_pictures(names))
-    if options.grid:
-        pictures.save_grid(options.grid, [("", shown)], "Decoded codes")
+    _save_decoded(options, model, codes, pictures.name_pictures(names), "Decoded codes")
 
 
 def generate(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
@@ -119,9 +117,7 @@ def generate(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
     pictures.check_names(options.out, options.grid)
     near = model.read([options.near], options.fit)[0] if options.near else None
     codes = model.sample(options.count, options.seed, near, options.spread)
-    shown = _save(options, _decode(model, codes), pictures.number_pictures(len(codes)))
-    if options.grid:
-        pictures.save_grid(options.grid, [("", shown)], "New images")
+    _save_decoded(options, model, codes, pictures.number_pictures(len(codes)), "New images")
 
 
 def interpolate(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
@@ -193,9 +189,14 @@ def _transform(
     images.check_complete()
 
 
-def _decode(model: TrainedModel, codes: np.ndarray) -> Iterator[np.ndarray]:
-    """The images of codes (N, latent_dim), batch by batch."""
-    return (model.decode(codes[rows]) for rows in pieces(len(codes), piece_length(model.shape, inference.BATCH_SIZE)))
+def _save_decoded(
+    options: argparse.Namespace, model: TrainedModel, codes: np.ndarray, names: list[str], title: str
+) -> None:
+    """Write the images of codes (N, latent_dim), decoded batch by batch; the grid has the first of them."""
+    batches = pieces(len(codes), piece_length(model.shape, inference.BATCH_SIZE))
+    shown = _save(options, (model.decode(codes[rows]) for rows in batches), names)
+    if options.grid:
+        pictures.save_grid(options.grid, [("", shown)], title)
 
 
 def _save(options: argparse.Namespace, batches: Iterable[np.ndarray], names: list[str]) -> np.ndarray:

@@ -16,11 +16,7 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) -> (B, out_features)."""
-        plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        # other programs know neither oneDNN's products nor our gradients; oneDNN has no product of no images
-        if torch.compiler.is_exporting() or not (plain and len(x) and torch.backends.mkldnn.is_available()):
-            return super().forward(x)
-        return _Linear.apply(x, self.weight, self.bias)
+        return _Linear.apply(x, self.weight, self.bias) if is_plain(x) else super().forward(x)
 
 
 class _Linear(torch.autograd.Function):
@@ -45,6 +41,21 @@ class _Linear(torch.autograd.Function):
         )
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether a layer may compute its output for x, (B, ...), by `product`, with gradients of its own.
+
+    Other programs, which get a model by export, know neither. oneDNN has no product of no images.
+    """
+    if torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu"):
+        return False
+    return has_product(x) and len(x) > 0
+
+
+def has_product(x: Tensor) -> bool:
+    """Whether oneDNN computes products of tensors like this one."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(N, K), (M, K), (M,) -> (N, M): a b^T + bias by oneDNN's inner product. CPU only; has no gradient."""
+    """(N, K), (M, K), (M,) -> (N, M): a b^T + bias by oneDNN's inner product, which has no gradient."""
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")

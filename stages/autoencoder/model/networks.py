@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from stages.autoencoder.model.convolutions import DoublingConvolution
 from stages.autoencoder.model.dense import Dense
 
 SMALLEST_GRID = 8  # pixels a side: further halvings made the error larger
@@ -38,7 +39,7 @@ def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent
     dense += [_dense_block(sizes[-1], _flat_size(shape, channels)), nn.Unflatten(1, into)]
     levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
     convolutions = [_doubling_block(b, a, grid) for (a, b), grid in reversed(levels[1:])]
-    return nn.Sequential(*dense, *convolutions, _transposed(channels[0], shape[0], grids[0], bias=True))
+    return nn.Sequential(*dense, *convolutions, DoublingConvolution(channels[0], shape[0], grids[0], bias=True))
 
 
 def suitable_channels(shape: Sequence[int]) -> tuple[int, ...]:
@@ -78,11 +79,4 @@ def _halving_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _doubling_block(inputs: int, outputs: int, grid: tuple[int, int]) -> nn.Sequential:
-    return nn.Sequential(_transposed(inputs, outputs, grid, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
-
-
-def _transposed(inputs: int, outputs: int, grid: tuple[int, int], bias: bool) -> nn.ConvTranspose2d:
-    """The transposed convolution that restores (height, width) `grid` from its half."""
-    # a transposed convolution of stride 2 makes 2n - 1 pixels of n: an even size needs one more
-    missing = (1 - grid[0] % 2, 1 - grid[1] % 2)
-    return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=missing, bias=bias)
+    return nn.Sequential(DoublingConvolution(inputs, outputs, grid, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())

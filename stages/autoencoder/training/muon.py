@@ -6,19 +6,21 @@ counts as the matrix of its first dimension by all others. At most 64 rows are o
 matrix it would take longer, and the error is no lower (docs/dev/log.md).
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.autoencoder.model.dense import product
+from stages.autoencoder.model.dense import has_product, product
 
 MOMENTUM = 0.9  # Nesterov's
 TINY = 1e-30  # in place of the squared norm of a matrix of zeros
 MAX_ROWS = 64  # orthogonalised together
 # a, b, c of x -> a x + b x^3 + c x^5 on the singular values: the first three steps of Polar Express (Amsel et al. 2025)
 STEPS = ((8.2052, -22.9019, 16.4607), (4.0664, -2.8612, 0.5184), (3.9487, -2.9089, 0.5518))
+Position = tuple[int, int]  # of a block: the number of its matrix, and its first row or column there
 
 
 class Muon(torch.optim.AdamW):
@@ -73,46 +75,57 @@ def orthogonalise(matrices: Sequence[Tensor], dtype: torch.dtype = torch.float32
     0.002 of the block's norm or more come to lie between 0.18 and 1.9; smaller ones grow about 130-fold. dtype: of the
     products.
     """
-    blocks: list[Tensor] = []
-    for matrix in matrices:
-        wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t().contiguous()
-        blocks += wide.to(dtype).split(MAX_ROWS)
-    polynomials = _polynomials([_multiply(block, block) for block in blocks])
-    done = iter([_multiply(polynomial, block.t()) for polynomial, block in zip(polynomials, blocks, strict=True)])
+    blocks: dict[Position, Tensor] = {
+        (number, first): block
+        for number, matrix in enumerate(matrices)
+        for first, block in enumerate(matrix.to(dtype).split(MAX_ROWS, dim=_shorter(matrix)))
+    }
+    rows = {key: (block.t() if _shorter(matrices[key[0]]) else block).contiguous() for key, block in blocks.items()}
+    polynomials = _polynomials({key: _multiply(row, row) for key, row in rows.items()})
     results = []
-    for matrix in matrices:
-        rows = min(matrix.shape)
-        whole = torch.cat([next(done) for _ in range(0, rows, MAX_ROWS)]).to(matrix.dtype)
-        results.append(whole if matrix.shape[0] <= matrix.shape[1] else whole.t())
+    for number, matrix in enumerate(matrices):
+        is_tall = _shorter(matrix) == 1
+        mine = [key for key in blocks if key[0] == number]
+        # both products give the matrix in the order in which its weight lies in memory
+        found = [
+            _multiply(blocks[key], polynomials[key]) if is_tall else _multiply(polynomials[key], blocks[key].t())
+            for key in mine
+        ]
+        results.append(torch.cat(found, dim=_shorter(matrix)).to(matrix.dtype))
     return results
 
 
-def _polynomials(grams: Sequence[Tensor]) -> list[Tensor]:
+def _shorter(matrix: Tensor) -> int:
+    """The dimension along which a matrix is cut: 1 if it has more rows than columns, else 0."""
+    return int(matrix.shape[0] > matrix.shape[1])
+
+
+def _polynomials(grams: dict[Position, Tensor]) -> dict[Position, Tensor]:
     """For each Gram matrix X X^T the matrix Q, a polynomial in it, of which Q X has singular values near 1.
 
     All steps commute and are symmetric, so they are taken on Q and on the Gram matrix, which are small, never on X.
     """
-    found: dict[int, Tensor] = {}
-    for size in {len(gram) for gram in grams}:
-        gram = torch.stack([each for each in grams if len(each) == size])
+    found: dict[Position, Tensor] = {}
+    for size in {len(gram) for gram in grams.values()}:
+        keys = [key for key, gram in grams.items() if len(gram) == size]
+        gram = torch.stack([grams[key] for key in keys])
         # 1 over the norm of X, which is not below its largest singular value; torch's sqrt rounds by the CPU
-        total = gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=TINY).rsqrt().view(-1, 1, 1) / 1.01
-        gram = gram * total * total
-        for a, b, c in STEPS:
+        scale = gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=TINY).rsqrt().view(-1, 1, 1) / 1.01
+        gram = gram * scale * scale
+        steps = []
+        for number, (a, b, c) in enumerate(STEPS, 1):
             step = b * gram + c * (gram @ gram)
             step.diagonal(dim1=1, dim2=2).add_(a)
-            total = step * total if total.shape[1] == 1 else step @ total
-            gram = step @ gram @ step
-        found[size] = total
-    parts = {size: iter(total) for size, total in found.items()}
-    return [next(parts[len(gram)]) for gram in grams]
+            steps.append(step)
+            if number < len(STEPS):
+                gram = step @ gram @ step
+        found |= zip(keys, functools.reduce(torch.matmul, steps) * scale, strict=True)
+    return found
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
     """(N, K), (M, K) -> a b^T; in float32 on a CPU by oneDNN, as model/dense.py explains."""
-    if a.device.type == "cpu" and a.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        return product(a, b)
-    return a @ b.t()
+    return product(a, b) if has_product(a) else a @ b.t()
 
 
 def _to_matrix(weight: Tensor) -> Tensor:
