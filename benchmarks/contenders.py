@@ -40,7 +40,7 @@ SHAPE = (1, 28, 28)
 
 
 class Network(NamedTuple):
-    """A network and how to train it. learning_rate: our peak; our one-cycle AdamW takes a larger one than Adam."""
+    """A network and how to train it. learning_rate: our peak; our AdamW, whose rate falls to 0, takes a larger one."""
 
     spec: Spec
     batch_size: int

@@ -213,6 +213,23 @@ def test_a_loss_that_is_no_longer_finite_ends_with_one_line(settings, digits):
         list(training.epochs())
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+@pytest.mark.parametrize("count", [64, 600])
+def test_the_learning_rate_peaks_after_a_tenth_of_the_steps_and_ends_near_0(settings, digits, epochs, count):
+    training = prepare(settings(epochs=epochs, learning_rate=0.1), digits[:count], digits[600:800])
+    steps, rates = epochs * training.batches, []
+    for _ in range(steps):
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        training.optimizer.step()
+        training.schedule.step()
+    top = int(np.argmax(rates))
+    assert abs(top - steps / 10) < 1
+    assert 0.1 / 3 < rates[top] <= 0.1
+    assert np.all(np.diff(rates[: top + 1]) > 0)
+    assert np.all(np.diff(rates[top:]) < 0)
+    assert 0 < training.optimizer.param_groups[0]["lr"] <= 0.12 / steps
+
+
 def test_clipping_bounds_the_step(settings, digits):
     """With plain AdamW a bound of nearly nothing changes little; so it is the gradient itself that is looked at."""
     training = prepare(settings(max_grad_norm=0.001, epochs=1), digits[:600], digits[600:800])

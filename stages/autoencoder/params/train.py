@@ -88,7 +88,9 @@ class Train(Section):
     optimizer: Literal["muon", "adamw"] = Field(
         description="muon: momentum, orthogonalised, for the weight matrices, and adamw for the rest"
     )
-    learning_rate: float = Field(gt=0, le=10, description="peak of the one-cycle learning rate")
+    learning_rate: float = Field(
+        gt=0, le=10, description="peak of the learning rate, after a tenth of all batches; then it falls to 0"
+    )
     weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay")
     max_grad_norm: float = Field(ge=0, description="a gradient with a larger norm is scaled down to it; 0: never")
     patience: int = Field(ge=0, description="stop after this many epochs without improvement; 0: never")

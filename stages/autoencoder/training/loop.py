@@ -1,4 +1,4 @@
-"""The training of one autoencoder: batches, objective, one-cycle optimizer, the best epoch by validation error.
+"""The training of one autoencoder: batches, objective, optimizer and schedule, the best epoch by validation error.
 
 Images stay where they are, on disk or in memory, and batches are indexed, so that no more than a batch is held as
 float. All randomness in epoch e comes from a generator seeded with (seed, e): a training resumed after e epochs
@@ -27,6 +27,7 @@ VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws
 MIN_AUTO_BATCH, MAX_AUTO_BATCH = 16, 128  # images
 MIN_STEPS = 28  # in an epoch: mnist5k's, with batches of 128
 VALIDATION_BATCH = 500  # images, fewer where they are large
+WARM_UP = 0.1  # share of the steps
 PADDING_IMAGES = 100  # that decide what augmentation puts beyond the border
 
 
@@ -67,7 +68,7 @@ class Training:
         self.history: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         self.optimizer = self._make_optimizer()
-        self.schedule = self._one_cycle()
+        self.schedule = self._make_schedule()
 
     def epochs(self, on_batch: Callable[[], object] = lambda: None) -> Iterator[EpochResult]:
         """Train until all epochs are done or validation has not improved for `patience` epochs; yields each result.
@@ -166,15 +167,15 @@ class Training:
             return torch.optim.AdamW(weights, rate, weight_decay=decay, fused=True)
         return Muon(weights, rate, decay, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
 
-    def _one_cycle(self, steps_done: int = 0) -> torch.optim.lr_scheduler.OneCycleLR:
-        steps, settings = self.settings.epochs * self.batches, self.settings
-        return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            settings.learning_rate,
-            total_steps=steps + 1,
-            cycle_momentum=settings.optimizer == "adamw",  # Muon's error is higher with it
-            last_epoch=steps_done - 1,
-        )
+    def _make_schedule(self, steps_done: int = 0) -> torch.optim.lr_scheduler.LambdaLR:
+        """The learning rate rises along a line for a tenth of the steps, then falls along a line to almost 0."""
+        steps = self.settings.epochs * self.batches + 1
+        peak = WARM_UP * steps
+
+        def share_of_peak(step: int) -> float:
+            return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
+
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, share_of_peak, steps_done - 1)
 
     def _generator(self, epoch: int) -> torch.Generator:
         # SeedSequence mixes the two numbers, so that (1, 2) and (2, 1) give unrelated streams
@@ -207,4 +208,4 @@ class Training:
         self.best_weights = named["best"]
         self.history = [EpochResult(*result) for result in about["history"]]
         self.optimizer.load_state_dict({"state": moments, "param_groups": about["groups"]})
-        self.schedule = self._one_cycle(len(self.history) * self.batches)
+        self.schedule = self._make_schedule(len(self.history) * self.batches)
