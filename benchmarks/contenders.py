@@ -241,7 +241,7 @@ def use_torch_layers(model: nn.Module) -> None:
     """Give each of our own layers back the class of torch from which it was derived, with torch's speed."""
     for layer in model.modules():
         if isinstance(layer, (Dense, DoublingConvolution)):
-            layer.__class__ = type(layer).__base__
+            layer.__class__ = type(layer).__base__  # type: ignore[assignment]
 
 
 def compute_errors(model: nn.Module, test: np.ndarray) -> Iterator[float]:
