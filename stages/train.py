@@ -4,7 +4,7 @@ Reads params latent_dim, seed, device, numerics, threads, train. The model has t
 lowest validation error; its file also has what its users need to know of the data (model/model_file.py). Also writes
 plots/loss.csv, a row for each epoch; data/epochs/, the same validation images reconstructed after each epoch;
 plots/training.png, a strip of them; metrics/train.json.
-An interrupted training resumes after its last finished epoch, from data/unfinished.safetensors.
+An interrupted training resumes from data/unfinished.safetensors, which is at most SAVE_EVERY and an epoch old.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -42,6 +42,7 @@ LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
 PREVIEWS = 10  # validation images that are pictured after each epoch
 MAX_CODES, MAX_CODE_NUMBERS = 5000, 2**25  # of the training part, that their density is fitted to
 STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
+SAVE_EVERY = 2.0  # seconds: an interruption costs at most this and an epoch
 log = logging.getLogger(__name__)
 
 
@@ -60,12 +61,14 @@ def main() -> None:
     for number, preview in enumerate(previews, 1):
         save_preview(number, originals, preview)
 
-    start = time.perf_counter()
+    start = saved = time.perf_counter()
     for result in report_progress(training):
         preview = image_grids.to_bytes(inference.apply(training.model, originals, training.device))
         save_preview(result.epoch, originals, preview)
         previews = np.concatenate([previews, preview[None]])
-        checkpoint.save(UNFINISHED, fingerprint, training, previews)
+        if (now := time.perf_counter()) - saved >= SAVE_EVERY:
+            checkpoint.save(UNFINISHED, fingerprint, training, previews)
+            saved = now
 
     best = training.best_result
     log.info("train: %.1f s, best epoch %d, valid %.4f", time.perf_counter() - start, best.epoch, best.valid)

@@ -1,5 +1,6 @@
 """What the tests share: the pinned environment, a small configuration, folders laid out as the stages expect."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ruamel.yaml import YAML
 from stages.runtime import numerics  # noqa: F401  pins the environment before any test imports NumPy or torch
 from tools.workspace.pipeline_file import stage_names
 
+gc.enable()  # that module stops it until a stage starts
 ROOT = Path(__file__).resolve().parent.parent
 yaml = YAML()
 

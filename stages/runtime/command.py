@@ -1,5 +1,6 @@
 """How a command ends: log lines on stderr, a user's mistake as one line, exit status 1, no traceback."""
 
+import gc
 import inspect
 import logging
 import sys
@@ -34,6 +35,8 @@ def run_main(main: Callable[[], None]) -> None:
     An OSError (full disk, read-only folder, missing file) is a user's matter too: it names its path. So is
     running out of memory.
     """
+    gc.freeze()  # what was imported stays until the end: no collection needs to look at it
+    gc.enable()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()

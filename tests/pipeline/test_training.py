@@ -276,6 +276,7 @@ def test_resumed_training_ends_in_the_same_bytes_as_uninterrupted(copy, monkeypa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        patch.setattr(train_stage, "SAVE_EVERY", 0)
         patch.setattr(train_stage.checkpoint, "save", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             train_stage.main()
@@ -361,6 +362,7 @@ def test_a_progress_bar_changes_no_output(copy, finished, monkeypatch):
 
 
 def test_the_state_of_another_training_is_not_taken_up(copy, monkeypatch, caplog):
+    monkeypatch.setattr(train_stage, "SAVE_EVERY", 0)
     monkeypatch.setattr(train_stage, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train_stage.main()

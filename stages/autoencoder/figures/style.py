@@ -53,10 +53,11 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
         raw = io.BytesIO()
-        figure.savefig(raw, format="png")
+        figure.savefig(raw, format="rgba")
+    size = figure.canvas.get_width_height()
+    picture = Image.frombytes("RGBA", size, raw.getvalue()).convert("RGB")
     packed = io.BytesIO()
-    picture = Image.open(raw).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
-    picture.save(packed, "png", optimize=True)
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(packed, "png")
     files.write(path, packed.getvalue())
 
 

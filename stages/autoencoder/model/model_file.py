@@ -74,8 +74,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
         mixture = None if model.is_variational else Mixture.from_arrays(density, about.spec.latent_dim)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: must be a model of this project; {describe_fault(error)}; train it again") from None
-    model = model.to_empty(device=device)
-    model.load_state_dict(held)
+    model.load_state_dict(held, assign=True)  # to_empty would import SymPy, half a second
     return StoredModel(model.eval(), about, mixture)
 
 

@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, so that an interrupted one resumes.
+"""The state of a training between two epochs, so that an interrupted one resumes.
 
 One safetensors file beside the outputs, and not one of them: DVC removes those before it runs a stage.
 """

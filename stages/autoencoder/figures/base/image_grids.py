@@ -72,7 +72,7 @@ def save_rows(
     coloured = any(len(images) and images[0].mode == "RGB" for _, images in drawn)
     buffer = io.BytesIO()
     packed = palettes.reduce_colours(canvas, (INK, PAPER)) if coloured else canvas.convert("L")
-    packed.save(buffer, "png", optimize=False, compress_level=9)
+    packed.save(buffer, "png")
     files.write(path, buffer.getvalue())
 
 
