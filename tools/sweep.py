@@ -7,6 +7,7 @@ continues with what is missing. docs/sweeps.md says how it works and what it lea
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,19 @@ from stages.autoencoder.params.model_use import ModelUseParams
 from stages.runtime.command import run_main
 from tools import report
 from tools.sweeps import checks, grid
+from tools.sweeps.engines.cluster import ClusterEngine
+from tools.sweeps.engines.engine import Engine
+from tools.sweeps.engines.hub import Hub, locate
+from tools.sweeps.engines.local import LocalEngine
+from tools.sweeps.engines.storage import Storage
 from tools.sweeps.grid import Combination
-from tools.sweeps.queue import Queue
 from tools.sweeps.shared_stages import run_shared_stages
 from tools.sweeps.supervision import StopSignal, supervise
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.commands import worker_environment
+
+ENGINES = ("local", "ray")
+CLUSTER_OPTIONS = {"--hub", "--remote", "--scratch", "--cpus", "--gpus", "--address"}
 
 
 def main() -> None:
@@ -46,7 +54,11 @@ def main() -> None:
             if valid:
                 _print_reasons("sweep: does not run", refused)
                 checks.check_folders(repo, valid)
-            failed = _run_grid(repo, head, valid, environment, options) if valid else {}
+            failed = (
+                _run_grid(repo, valid, _make_engine(repo, head, environment, options), environment, options.name)
+                if valid
+                else {}
+            )
         if len(failed) < len(valid):
             report.write_report(options.name, head, {combination.name for combination in valid})
     except DvcException as error:
@@ -68,14 +80,54 @@ def _parse_options() -> argparse.Namespace:
         epilog="example: python -m tools.sweep latent_dim=2,4,8 seed=0,1 --name size",
     )
     parser.add_argument("parameters", nargs="+", metavar="KEY=VALUES", help="as after dvc exp run -S: seed=0,1,2")
-    parser.add_argument("--jobs", type=int, default=1, help="experiments at a time (default 1)")
+    parser.add_argument("--jobs", type=int, help="experiments at a time on this machine (default 1)")
     parser.add_argument(
         "--name", default="sweep", help="begins the experiments' names and names the report (default sweep)"
     )
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs the experiments (default local)")
+    cluster = parser.add_argument_group("with --engine ray (docs/cluster.md)")
+    cluster.add_argument("--hub", help="git repository that all nodes can reach (default: the git remote origin)")
+    cluster.add_argument("--remote", help="DVC remote that all nodes can reach (default: DVC's default remote)")
+    cluster.add_argument("--scratch", help="folder for clones on each node (default: in that for temporary files)")
+    cluster.add_argument("--cpus", type=float, help="cores for one experiment (default: threads in params.yaml)")
+    cluster.add_argument("--gpus", type=float, help="GPUs for one experiment (default 0)")
+    cluster.add_argument("--address", help="host:port of the Ray cluster's head")
     options = parser.parse_args()
+    _check_options(options)
+    return options
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise UserError for options that the engine does not have, or lacks."""
+    given = {f"--{name}" for name, value in vars(options).items() if value is not None}
+    if options.engine == "local":
+        if others := sorted(given & CLUSTER_OPTIONS):
+            raise UserError(f"{others[0]} must be left out with --engine local; or add --engine ray")
+    elif "--jobs" in given:
+        raise UserError(f"--jobs must be left out with --engine {options.engine}, which starts what its nodes can hold")
+    elif options.address is None:
+        raise UserError("--address must be that of the Ray cluster's head, such as 10.0.0.1:6379; got none")
+    options.jobs = 1 if options.jobs is None else options.jobs
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1; got {options.jobs}")
-    return options
+    for name, least in (("cpus", 0.01), ("gpus", 0)):
+        value = getattr(options, name)
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"--{name} must be a number of at least {least}; got {value}")
+
+
+def _make_engine(repo: Repo, head: str, environment: Mapping[str, str], options: argparse.Namespace) -> Engine:
+    """The engine that the options name. Raises UserError where it can't be reached."""
+    if options.engine == "local":
+        return LocalEngine(repo, head, environment, options.jobs)
+    from tools.sweeps.engines.ray_nodes import RayNodes  # its packages are optional
+
+    hub = Hub(locate(options.hub), head, options.name)
+    storage = Storage(repo, options.remote, environment)
+    hub.publish()
+    storage.check()
+    cpus = options.cpus or loader.load(ModelUseParams).threads
+    return ClusterEngine(RayNodes(options.address, cpus, options.gpus or 0), hub, storage, options.scratch or "")
 
 
 def _print_reasons(prefix: str, problems: Mapping[str, str]) -> None:
@@ -86,26 +138,24 @@ def _print_reasons(prefix: str, problems: Mapping[str, str]) -> None:
 
 
 def _run_grid(
-    repo: Repo, head: str, valid: Sequence[Combination], environment: Mapping[str, str], options: argparse.Namespace
+    repo: Repo, valid: Sequence[Combination], engine: Engine, environment: Mapping[str, str], sweep: str
 ) -> dict[str, str]:
-    """Run what is missing of the grid. Returns {name: reason} of what failed. Cleans up the queue however it ends."""
+    """Run what is missing of the grid. Returns {name: reason} of what failed. Cleans up however it ends."""
     names = [combination.name for combination in valid]
     with _lock_checkout(repo), StopSignal() as stop:
-        queue = Queue(repo, head, environment)
-        checks.check_queue(queue, valid)
-        state = queue.read_state()
-        if not all(name in state for name in names):
-            keys = [override.partition("=")[0] for override in valid[0].overrides]
-            run_shared_stages(repo, keys, environment, stop)
+        checks.check_queue(engine, valid)
+        state = engine.read_state()
         try:
-            failed = supervise(queue, valid, options.name, options.jobs, stop)
+            if not all(name in state for name in names):
+                keys = [override.partition("=")[0] for override in valid[0].overrides]
+                engine.prepare(run_shared_stages(repo, keys, environment, stop), stop.check)
+            failed = supervise(engine, valid, sweep, stop)
         except KeyboardInterrupt:
-            raise UserError(_stop_sweep(queue, names)) from None
+            raise UserError(f"{engine.stop(names)}; the same command continues") from None
         except BaseException:
-            queue.remove_queued(names)
+            engine.remove_queued(names)
             raise
-        queue.remove_finished(names, failed)
-        queue.stop_workers()
+        engine.finish(names, failed)
     return failed
 
 
@@ -121,17 +171,6 @@ def _lock_checkout(repo: Repo) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _stop_sweep(queue: Queue, names: Sequence[str]) -> str:
-    """Remove what has not started from the queue and let the workers end. Returns what is left, in a line."""
-    removed = queue.remove_queued(names)
-    running = [name for name in queue.read_state().running if name in names]
-    queue.stop_workers()
-    remaining = f"interrupted; {removed} not started (removed from the queue)"
-    if running:
-        remaining += f", {len(running)} running to the end (dvc queue kill {' '.join(running)} stops them)"
-    return f"{remaining}; the same command continues"
 
 
 if __name__ == "__main__":

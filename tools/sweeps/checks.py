@@ -14,8 +14,8 @@ from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
 from tools.sweeps import image_folder
+from tools.sweeps.engines.engine import Engine
 from tools.sweeps.grid import Combination
-from tools.sweeps.queue import Queue
 from tools.workspace.commands import git
 
 MAX_LISTED_NAMES = 3
@@ -70,14 +70,14 @@ def check_folders(repo: Repo, combinations: Sequence[Combination]) -> None:
         image_folder.check_folder(repo, folder)
 
 
-def check_queue(queue: Queue, combinations: Sequence[Combination]) -> None:
+def check_queue(engine: Engine, combinations: Sequence[Combination]) -> None:
     """Raise UserError if the queue holds other experiments, or an experiment has the name of ours and other values."""
-    unrelated = queue.list_unrelated(combination.name for combination in combinations)
+    unrelated = engine.list_unrelated(combination.name for combination in combinations)
     if unrelated:
         raise UserError(
             f"the queue holds {list_names(unrelated)}, not of this sweep; dvc queue start or dvc queue remove first"
         )
-    done = queue.list_done()
+    done = engine.read_state().done
     for combination in combinations:
         name = combination.name
         if name in done and _parse_yaml(git("show", f"{done[name]}:params.yaml")) != combination.params:

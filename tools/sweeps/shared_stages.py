@@ -13,11 +13,14 @@ from stages.autoencoder.core.errors import UserError
 from tools.sweeps.supervision import StopSignal, print_log
 
 
-def run_shared_stages(repo: Repo, keys: Sequence[str], environment: Mapping[str, str], stop: StopSignal) -> None:
-    """Run the stages that no key in `keys` reaches, if they are not up to date. Raises UserError if one fails."""
+def run_shared_stages(repo: Repo, keys: Sequence[str], environment: Mapping[str, str], stop: StopSignal) -> list[str]:
+    """Run the stages that no key in `keys` reaches, if they are not up to date. Returns their names.
+
+    Raises UserError if one fails.
+    """
     targets = find_shared_stages(repo, keys)
     if not targets or not repo.status(targets):
-        return
+        return targets
     print(f"sweep: dvc repro {' '.join(targets)}: all experiments share these stages, so they run once", flush=True)
     process = subprocess.Popen(
         ["dvc", "repro", *targets],
@@ -42,6 +45,7 @@ def run_shared_stages(repo: Repo, keys: Sequence[str], environment: Mapping[str,
     if process.returncode:
         print_log(line for line in output if line.strip())
         raise UserError("a stage that the experiments share failed, see above; nothing was queued")
+    return targets
 
 
 def find_shared_stages(repo: Repo, keys: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Watching a queue until each experiment of a grid is done, or has failed for good."""
+"""Watching an engine until each experiment of a grid is done, or has failed for good."""
 
 import signal
 import sys
@@ -10,8 +10,8 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from tools.sweeps.engines.engine import Engine
 from tools.sweeps.grid import Combination
-from tools.sweeps.queue import Queue
 
 MAX_ATTEMPTS = 2  # to run an experiment: DVC's parallel workers can disturb each other (issue 10673)
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.5, 5  # between two looks at the queue, which take 30 ms of a core each
@@ -74,21 +74,20 @@ class Progress:
             self.bar.write(text)
 
 
-def supervise(queue: Queue, grid: Sequence[Combination], sweep: str, jobs: int, stop: StopSignal) -> dict[str, str]:
+def supervise(engine: Engine, grid: Sequence[Combination], sweep: str, stop: StopSignal) -> dict[str, str]:
     """Queue what is missing, and watch until each experiment is done or has failed MAX_ATTEMPTS times.
 
-    sweep: its name. jobs: experiments at a time. Returns {name: reason} of those that failed.
+    sweep: its name. Returns {name: reason} of those that failed.
     """
     pending = {combination.name: combination for combination in grid}
     attempts: Counter[str] = Counter()
     failed: dict[str, str] = {}
-    state = queue.read_state()
+    state = engine.read_state()
     progress = Progress(len(grid), sum(name in state.done for name in pending))
     pending = {name: combination for name, combination in pending.items() if name not in state.done}
     with progress.bar:
         while True:
-            queue.remove_dead()
-            state = queue.read_state()
+            state = engine.read_state()
             for name in list(pending):
                 stop.check()
                 if name in state.done:
@@ -101,16 +100,15 @@ def supervise(queue: Queue, grid: Sequence[Combination], sweep: str, jobs: int, 
                         progress.print_line(f"{name} failed and is run once more")
                     attempts[name] += 1
                     overrides = pending[name].overrides
-                    queue.add(name, overrides, f"sweep {sweep}: {' '.join(overrides)}")
+                    engine.add(name, overrides, f"sweep {sweep}: {' '.join(overrides)}")
                 else:
                     del pending[name]
-                    failed[name] = _explain_failure(queue, name)
+                    failed[name] = _explain_failure(engine, name)
                     progress.report_end(name, "failed")
             if not pending:
                 return failed
             progress.show_running(len(state.running))
-            if state.queued:
-                queue.ensure_workers(min(jobs, len(state.running) + len(state.queued)))
+            engine.tend(state)
             stop.check(min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, (time.monotonic() - progress.start) / 60)))
 
 
@@ -120,11 +118,11 @@ def print_log(lines: Iterable[str]) -> None:
         print(f"    {line.rstrip()}", flush=True)
 
 
-def _explain_failure(queue: Queue, name: str) -> str:
+def _explain_failure(engine: Engine, name: str) -> str:
     """Print the end of a failed experiment's log. Returns the line that says why it failed."""
-    lines = queue.read_log(name, LOG_LINES)
+    lines = engine.read_log(name, LOG_LINES)
     if not lines:
-        return f"did not start or was killed; see {queue.worker_log}"
+        return f"did not start or was killed; see {engine.worker_log}"
     print(f"the end of the log of {name}:")
     print_log(lines)
     own_lines = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]  # not DVC's summary

@@ -10,9 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from dvc.repo import Repo
 from dvc.repo.experiments.executor.base import ExecutorInfo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
-from dvc.repo.experiments.refs import ExpRefInfo
 
 from stages.autoencoder.core.errors import UserError
-from tools.workspace.commands import git, last_line
+from tools.sweeps.engines.engine import State, list_done
+from tools.workspace.commands import last_line
 
 WORKER_START_SECONDS = 15  # until a worker that was started must have appeared
 MAX_WORKER_STARTS = 4  # without any worker appearing
@@ -35,26 +34,14 @@ TASK_END_SECONDS = 10  # that a worker gets to end its last task
 LOCK_ATTEMPTS = 11  # to queue an experiment while a worker holds DVC's lock, one a second
 
 
-@dataclass(frozen=True)
-class QueueState:
-    """The experiments of one commit, by name: done {name: commit}, running and queued {name: entry}."""
-
-    done: Mapping[str, str]
-    running: Mapping[str, QueueEntry]
-    queued: Mapping[str, QueueEntry]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.done or name in self.running or name in self.queued
-
-
-class Queue:
+class LocalEngine:
     """The queue of one DVC repository, for experiments that start from the commit `baseline`.
 
-    environment: the environment variables of the workers.
+    environment: the environment variables of the workers. jobs: experiments at a time.
     """
 
-    def __init__(self, repo: Repo, baseline: str, environment: Mapping[str, str]) -> None:
-        self.repo, self.baseline, self.environment = repo, baseline, environment
+    def __init__(self, repo: Repo, baseline: str, environment: Mapping[str, str], jobs: int) -> None:
+        self.repo, self.baseline, self.environment, self.jobs = repo, baseline, environment, jobs
         self.celery = repo.experiments.celery_queue
         self.last_entries: dict[str, QueueEntry] = {}  # by name: the last entry seen, which leads to its log
         self._last_start, self._start_count = -float(WORKER_START_SECONDS), 0
@@ -65,18 +52,12 @@ class Queue:
         """Where the first worker writes its own messages."""
         return f"{self.celery.wdir}/dvc-exp-worker-1.out"
 
-    def read_state(self) -> QueueState:
+    def read_state(self) -> State:
         """The state now. Reads what is queued first and what is done last, so that no moving experiment is missed."""
         queued = {entry.name: entry for entry in self.celery.iter_queued() if entry.baseline_rev == self.baseline}
         running = {entry.name: entry for entry in self.celery.iter_active() if entry.baseline_rev == self.baseline}
         self.last_entries |= queued | running
-        return QueueState(self.list_done(), running, queued)
-
-    def list_done(self) -> dict[str, str]:
-        """{name: commit} of the finished experiments."""
-        base = str(ExpRefInfo(self.baseline))
-        lines = git("for-each-ref", "--format=%(refname) %(objectname)", base).splitlines()
-        return {name.removeprefix(f"{base}/"): commit for name, commit in map(str.split, lines)}
+        return State(list_done(self.baseline), running, queued)
 
     def list_unrelated(self, names: Iterable[str]) -> list[str]:
         """Names of the queued and running experiments that are not among `names`, or start from another commit."""
@@ -86,6 +67,9 @@ class Queue:
         pending = [*self.celery.iter_queued(), *(entry for entry in active if entry not in orphans)]
         unrelated = [entry for entry in pending if entry.name not in ours or entry.baseline_rev != self.baseline]
         return [entry.name or entry.stash_rev[:7] for entry in unrelated]
+
+    def prepare(self, shared: Sequence[str], pause: Callable[[float], None]) -> None:
+        """Nothing: the workers share this checkout's cache."""
 
     def add(self, name: str, overrides: Iterable[str], message: str) -> None:
         """Queue one experiment: the workspace with `overrides`. `message` becomes that of its commit."""
@@ -98,6 +82,12 @@ class Queue:
                 if not attempts_left:
                     raise
                 time.sleep(1)
+
+    def tend(self, state: State) -> None:
+        """Remove what died, and start workers for what is queued."""
+        self.remove_dead()
+        if state.queued:
+            self.ensure_workers(min(self.jobs, len(state.running) + len(state.queued)))
 
     def ensure_workers(self, count: int) -> None:
         """Start workers if fewer than `count` are alive. Raises UserError if none appears after several starts."""
@@ -125,7 +115,22 @@ class Queue:
             if process.returncode:
                 raise UserError(f"dvc queue start: {last_line(output.read(), 'failed')}")
 
-    def stop_workers(self) -> None:
+    def stop(self, names: Collection[str]) -> str:
+        """Remove what has not started, and let running ones end. Returns what is left, in a line."""
+        removed = self.remove_queued(names)
+        running = [name for name in self.read_state().running if name in names]
+        self._stop_workers()
+        remaining = f"interrupted; {removed} not started (removed from the queue)"
+        if running:
+            remaining += f", {len(running)} running to the end (dvc queue kill {' '.join(running)} stops them)"
+        return remaining
+
+    def finish(self, names: Collection[str], failed: Iterable[str]) -> None:
+        """Remove the finished tasks from DVC's list, and let the workers end."""
+        self.remove_finished(names, failed)
+        self._stop_workers()
+
+    def _stop_workers(self) -> None:
         """Ask the workers to end as soon as they have finished what they are doing."""
         self.celery.shutdown()
 
