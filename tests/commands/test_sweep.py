@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 from conftest import ROOT, yaml
 from dvc.repo import Repo
 
 from stages.autoencoder.core.errors import UserError
+from tests.support.toy_pipeline import PARAMS, TOY, commit, errors, make_toy, ran, run, shared_once, sweep_command
 from tools import sweep
 from tools.sweeps import grid
 from tools.sweeps.engines.local import LocalEngine
@@ -28,86 +28,11 @@ from tools.workspace.commands import git
 from tools.workspace.copies import copy_working_tree
 from tools.workspace.params_file import write_params
 
-PARAMS = ROOT / "params.yaml"
-
-TOY = """\
-import json, os, pathlib, re, sys, time
-stage, marks = sys.argv[1], pathlib.Path(os.environ["TOY"])
-with (marks / "ran").open("a") as file:
-    text = pathlib.Path("params.yaml").read_text()
-    dim, seed = (int(re.search(rf"^{key}: (\\d+)", text, re.M)[1]) for key in ("latent_dim", "seed"))
-    file.write(f"{stage} {dim} {seed}\\n")
-if stage == "shared":
-    pathlib.Path("shared").write_text("x")
-else:
-    if dim == 7:
-        sys.exit("seven is unlucky")
-    if dim == 5 and not (marks / "tried").exists():
-        (marks / "tried").touch()
-        sys.exit("not at the first time")
-    while dim == 9 and not (marks / "go").exists():
-        time.sleep(0.1)
-    pathlib.Path("metrics").mkdir(exist_ok=True)
-    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"mse": 1 / 3 / dim + seed / 7}))
-"""
-TOY_DVC = """\
-stages:
-  shared: {cmd: python toy.py shared, deps: [toy.py], outs: [shared]}
-  train:
-    cmd: python toy.py train
-    deps: [toy.py, shared]
-    params: [latent_dim, seed]
-    metrics: [metrics/evaluate.json: {cache: false}]
-"""
-
-
-def run(*command: str, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run(command, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=400)
-
-
-def commit(folder: Path) -> None:
-    for command in ("init -q -b main", "config user.name tester", "config user.email tester@example.org"):
-        run("git", *command.split(), cwd=folder)
-    run("git", "add", "-A", cwd=folder)
-    run("git", "commit", "-qm", "start", cwd=folder)
-
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A repository with the toy pipeline; its stages note in ../marks/ran what they run."""
-    folder = tmp_path / "toy"
-    folder.mkdir()
-    (tmp_path / "marks").mkdir()
-    (folder / "toy.py").write_text(TOY)
-    (folder / "dvc.yaml").write_text(TOY_DVC)
-    (folder / ".gitignore").write_text("/shared\n/reports/\n")
-    shutil.copy(PARAMS, folder)
-    (folder / ".dvc").mkdir()
-    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
-    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc")
-    commit(folder)
-    return folder
-
-
-def shared_once() -> str:
-    """What the stage `shared` notes when it runs with the committed parameters."""
-    params = yaml.load(PARAMS.read_text())
-    return f"shared {params['latent_dim']} {params['seed']}"
-
-
-def ran(toy: Path) -> list[str]:
-    return sorted((toy.parent / "marks/ran").read_text().splitlines())
-
-
-def sweep_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tools.sweep", *arguments]
-
-
-def errors(folder: Path, name: str) -> dict[str, float]:
-    """{experiment: error} from the report's CSV, every digit."""
-    table = pd.read_csv(folder / "reports" / name / "runs.csv")
-    return dict(zip(table["experiment"], table["mse"], strict=True))
+    return make_toy(tmp_path)
 
 
 def experiment_names(*arguments: str) -> list[str]:

@@ -259,6 +259,7 @@ def test_ci_and_pre_commit_run_what_a_developer_runs():
     workflow = YAML(typ="safe").load((ROOT / ".github/workflows/ci.yml").read_text())
     assert [step["run"] for step in workflow["jobs"]["ci"]["steps"] if "run" in step] == [".ci/run"]
     assert re.findall(r"^(?:exec )?(make \w+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE) == [
+        "make install",
         "make check",
         "make verify",
     ]

@@ -50,7 +50,7 @@ from stages.autoencoder.training.loop import Training
 from stages.autoencoder.training.preparation import prepare
 from stages.autoencoder.use import load_model
 from stages.runtime.command import run_main
-from tests.stress import odd_code_tables, odd_downloads, odd_image_folders
+from tests.stress.bad_input import code_tables, downloads, image_folders
 from tests.stress.damage import PICKLE, damaged_copies, zip_bytes
 from tests.support import model_files
 from tools.workspace.arguments import ArgumentParser
@@ -277,7 +277,7 @@ def odd_lines(draw: st.DrawFn, line: str) -> str:
 
 def make_downloads_target() -> Target:
     """The stage download; its output is data/raw.safetensors."""
-    return Target(odd_downloads.downloads(), partial(odd_downloads.run_download, {}), ["data/raw.safetensors"])
+    return Target(downloads.downloads(), partial(downloads.run_download, {}), ["data/raw.safetensors"])
 
 
 # images: the stage download is given a folder of images
@@ -285,7 +285,7 @@ def make_downloads_target() -> Target:
 
 def make_images_target() -> Target:
     """The stage download with dataset folder; its output is data/raw.safetensors."""
-    return Target(odd_image_folders.image_folders(), odd_image_folders.read_folder, ["data/raw.safetensors"])
+    return Target(image_folders.image_folders(), image_folders.read_folder, ["data/raw.safetensors"])
 
 
 # model, arrays: safetensors files
@@ -339,8 +339,8 @@ def use_model(case: bytes) -> None:
 
 def make_codes_target() -> Target:
     """A table of codes, of which tools.model makes pictures."""
-    odd_code_tables.write_model()
-    return Target(odd_code_tables.code_tables(), odd_code_tables.decode_table, [])
+    code_tables.write_model()
+    return Target(code_tables.code_tables(), code_tables.decode_table, [])
 
 
 GOOD_RAW, GOOD_PART = Path("good_raw"), Path("good_part")

@@ -7,7 +7,7 @@ go through DVC's remote.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -184,7 +184,8 @@ def make_launcher() -> Callable[[str], str]:
         import sys
 
         command = [sys.executable, "-c", json.loads(task)["source"]]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdin  # noqa: S101  for the type checker
             assert process.stdout  # noqa: S101
             process.stdin.write(f"{task}\n")
@@ -197,19 +198,19 @@ def make_launcher() -> Callable[[str], str]:
 
 def parse_outcome(answer: str) -> Outcome:
     """What a node printed; anything but an outcome is the reason why there is none."""
+    last = (answer.strip().splitlines() or ["it ended without a word"])[-1]
     try:
-        outcome: Outcome = json.loads(answer)
+        outcome: Outcome = json.loads(last)
         return Outcome(**{key: outcome[key] for key in Outcome.__annotations__})  # type: ignore[literal-required, typeddict-item]
     except (ValueError, TypeError, KeyError):
-        return Outcome(
-            reason=answer.strip().splitlines()[-1] if answer.strip() else "it ended", unfit=False, node="", log=[]
-        )
+        return Outcome(reason=last, unfit=False, node="", log=[])
 
 
 def _versions() -> dict[str, str]:
-    """The versions here of Python and of the packages that can affect results, as environment.json lists them."""
-    record: Mapping[str, Mapping[str, str]] = json.loads(RECORD.read_text(encoding="utf-8"))
-    names = [*record["packages"], "dvc"]
+    """The versions here of Python, of DVC and of the packages that can affect results, which environment.json lists."""
+    names = ["dvc"]
+    if RECORD.exists():
+        names += json.loads(RECORD.read_text(encoding="utf-8"))["packages"]
     return {"python": worker.python_version()} | {name: version(name) for name in names}
 
 

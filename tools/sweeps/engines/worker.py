@@ -50,7 +50,7 @@ class Task(TypedDict):
     remote_config: dict[str, str]  # its settings, no secret
     shared: list[str]  # stages whose outputs are on the remote
     own: list[str]  # the other stages
-    lock: str  # content of dvc.lock
+    lock: str  # content of dvc.lock; "": there is none
     versions: dict[str, str]  # of Python and of the packages that can affect results
     scratch: str  # folder on the node's own disk; "": in that for temporary files
 
@@ -116,7 +116,8 @@ def _run_in(scratch: Path, task: Task) -> None:
             return
         call("git", "fetch", "--quiet", "origin", f"+{task['base']}:{task['base']}", lasting=True)
         call("git", "checkout", "--quiet", "--detach", task["commit"])
-        (call.cwd / "dvc.lock").write_text(task["lock"], encoding="utf-8")
+        if task["lock"]:
+            (call.cwd / "dvc.lock").write_text(task["lock"], encoding="utf-8")
         _fetch_shared(call, task, scratch)
         if not task["name"]:
             return
@@ -289,18 +290,22 @@ class _Caller:
 
 def _fetch_shared(call: _Caller, task: Task, scratch: Path) -> None:
     """Bring the outputs of the shared stages into the clone: over the network once for a node, then by links."""
-    for key, value in task["remote_config"].items():
-        call("dvc", "config", "--local", f"remote.{task['remote']}.{key}", value)
-    if not task["shared"]:
-        return
     store = scratch / f"shared-{hashlib.sha256(task['hub'].encode()).hexdigest()[:16]}"
-    own = call.cwd / ".dvc" / "cache"
-    call("dvc", "config", "--local", "cache.dir", str(store))
-    with _locked(scratch / f"{store.name}.lock"):
-        call("dvc", "fetch", f"--remote={task['remote']}", *task["shared"], lasting=True)
-        _link_files(store, own)
-    call("dvc", "config", "--local", "cache.dir", str(own))
-    call("dvc", "checkout", "--quiet", *task["shared"])
+    if task["shared"]:
+        with _locked(scratch / f"{store.name}.lock"):
+            _configure(call.cwd, task, {"dir": str(store)})
+            call("dvc", "pull", f"--remote={task['remote']}", *task["shared"], lasting=True)
+            _link_files(store, call.cwd / ".dvc" / "cache")  # what the experiment adds is not kept on the node
+    _configure(call.cwd, task, {})
+
+
+def _configure(clone: Path, task: Task, cache: Mapping[str, str]) -> None:
+    """Tell DVC in a clone of the remote, and of its cache."""
+    from dvc.config import Config  # only here: half a second
+
+    with Config(str(clone / ".dvc")).edit("local") as local:
+        local["remote"][task["remote"]] = task["remote_config"]
+        local["cache"] = cache
 
 
 def _link_files(source: Path, target: Path) -> None:

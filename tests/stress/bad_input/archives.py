@@ -14,8 +14,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from stages.autoencoder.sources.published import cifar10
+from tests.stress.bad_input.idx_files import GZIPPED_ZEROS, IMAGE_COUNT, ODD_SIZES, good_idx_file, odd_idx_files
 from tests.stress.damage import PICKLE, damaged_copies, zip_bytes
-from tests.stress.odd_idx_files import GZIPPED_ZEROS, IMAGE_COUNT, ODD_SIZES, good_idx_file, odd_idx_files
 from tests.support.mat_files import mat_file, stretch
 
 EMNIST_FILES = tuple(

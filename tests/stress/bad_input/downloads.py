@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from stages import download
 from stages.autoencoder.sources.published import cifar10
 from stages.autoencoder.sources.torchvision_datasets import datasets as torchvision
-from tests.stress.odd_archives import SVHN_FILES, cifar10_files, emnist_files, svhn_files
-from tests.stress.odd_idx_files import IMAGE_COUNT, good_idx_file, odd_idx_files
+from tests.stress.bad_input.archives import SVHN_FILES, cifar10_files, emnist_files, svhn_files
+from tests.stress.bad_input.idx_files import IMAGE_COUNT, good_idx_file, odd_idx_files
 from tools.workspace.copies import ROOT
 from tools.workspace.params_file import write_params
 

@@ -1,0 +1,144 @@
+"""Sweeps on a Ray cluster: two real nodes on loopback addresses, a bare repository as hub, a folder as remote."""
+
+import importlib.util
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT
+
+from tests.support.ray_cluster import RayCluster, running_cluster
+from tests.support.toy_pipeline import errors, make_toy, ran, run, shared_once, sweep_command
+from tools.sweeps.engines.worker import MARK
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs the packages of requirements/cluster.txt"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Two nodes for all tests of this module. The stages of a test find its folder by a link."""
+    marks = tmp_path_factory.mktemp("current") / "marks"
+    with running_cluster(2, TOY=str(marks)) as cluster:
+        cluster.marks = marks
+        yield cluster
+
+
+@pytest.fixture
+def toy(tmp_path: Path, cluster: RayCluster) -> Path:
+    """The toy pipeline with a hub and a remote beside it."""
+    folder = make_toy(tmp_path)
+    run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "store"), cwd=folder)
+    run("git", "commit", "-qam", "remote", cwd=folder)
+    run("git", "clone", "-q", "--bare", str(folder), str(tmp_path / "hub"), cwd=tmp_path)
+    run("git", "remote", "add", "origin", str(tmp_path / "hub"), cwd=folder)
+    cluster.marks.unlink(missing_ok=True)
+    cluster.marks.symlink_to(tmp_path / "marks")
+    return folder
+
+
+def on_ray(toy: Path, cluster: RayCluster, *arguments: str) -> list[str]:
+    """The command of a sweep on the cluster, whose clones are in a folder of the test."""
+    options = ["--engine", "ray", "--address", cluster.address, "--cpus", "1", "--scratch", str(toy.parent / "scratch")]
+    return sweep_command(*arguments, "--name", "s", *options)
+
+
+def trees(repository: Path) -> dict[str, str]:
+    """{experiment: what its commit holds}."""
+    form = "--format=%(refname:lstrip=4) %(tree)"
+    lines = run("git", "for-each-ref", form, "refs/exps/*/*/s-*", cwd=repository).stdout.splitlines()
+    assert len(lines) == 2
+    return dict(line.split() for line in lines)
+
+
+def left_over(toy: Path) -> list[str]:
+    """What should be gone: clones, references of the sweep, processes of experiments."""
+    references = run("git", "for-each-ref", "--format=%(refname)", "refs/sweeps", cwd=toy.parent / "hub").stdout.split()
+    return [*references, *(path.name for path in (toy.parent / "scratch").glob("clone-*")), *map(str, marked(toy))]
+
+
+def marked(toy: Path) -> list[psutil.Process]:
+    """Processes that an experiment of this test has started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if MARK in process.environ() and Path(process.cwd()).is_relative_to(toy.parent):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def test_rows_of_two_nodes_are_those_of_one_machine(toy: Path, cluster: RayCluster):
+    """A row that fails once is run again, one that always fails is explained, and nothing that is done runs twice."""
+    done = run(
+        *on_ray(toy, cluster, "latent_dim=2,5,7"), cwd=toy, check=False, TOY=str(toy.parent / "marks"), **cluster.access
+    )
+    assert "s-latent_dim-5 failed and is run once more" in done.stdout, done.stderr
+    assert "failed: s-latent_dim-7: seven is unlucky" in done.stdout
+    assert done.returncode == 1
+    assert errors(toy, "s") == {"s-latent_dim-2": 1 / 3 / 2, "s-latent_dim-5": 1 / 3 / 5}
+    assert ran(toy) == [shared_once(), "train 2 0", "train 5 0", "train 5 0", "train 7 0", "train 7 0"]
+    wait_for(lambda: not left_over(toy))
+
+    again = run(*on_ray(toy, cluster, "latent_dim=2,5"), cwd=toy, TOY=str(toy.parent / "marks"), **cluster.access)
+    assert "2 of 2 were done before" in again.stdout
+    assert len(ran(toy)) == 6
+
+    other = toy.parent / "other"
+    run("git", "clone", "-q", str(toy.parent / "hub"), str(other), cwd=toy.parent)
+    for key in ("name", "email"):
+        run("git", "config", f"user.{key}", "tester@example.org", cwd=other)
+    run(*sweep_command("latent_dim=2,5", "--name", "s"), cwd=other, TOY=str(toy.parent / "marks"))
+    assert trees(other) == trees(toy.parent / "hub")
+
+
+def test_a_killed_node_and_a_killed_driver_leave_no_process_and_the_rows_are_made(toy: Path, cluster: RayCluster):
+    command, marks = on_ray(toy, cluster, "latent_dim=2,9"), toy.parent / "marks"
+    variables = {"TOY": str(marks), **cluster.access}
+    driver = start(command, toy, variables)
+    wait_for(lambda: "s-latent_dim-2" in run("git", "for-each-ref", cwd=toy.parent / "hub").stdout)
+    wait_for(lambda: "train 9 0" in ran(toy))
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not marked(toy))
+
+    driver = start(command, toy, variables)
+    wait_for(lambda: ran(toy).count("train 9 0") == 2)
+    (stage,) = [
+        process for process in marked(toy) if "train" in process.cmdline() and process.name().startswith("python")
+    ]
+    cluster.start_node()
+    cluster.kill_node(stage.environ()["SWEEP_NODE"])
+    wait_for(lambda: not stage.is_running())
+    (marks / "go").touch()
+    assert driver.wait(120) == 0, (toy.parent / "log").read_text()
+    assert errors(toy, "s") == {"s-latent_dim-2": 1 / 3 / 2, "s-latent_dim-9": 1 / 3 / 9}
+    assert ran(toy).count("train 2 0") == 1
+    wait_for(lambda: not left_over(toy))
+
+
+def start(command: list[str], toy: Path, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a sweep, whose output goes to the file `log` beside the repository."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    with (toy.parent / "log").open("wb") as log:
+        return subprocess.Popen(command, cwd=toy, env=environment, stdout=log, stderr=log)
+
+
+def test_a_driver_without_the_token_is_not_let_in(toy: Path, cluster: RayCluster):
+    done = run(*on_ray(toy, cluster, "latent_dim=2"), cwd=toy, check=False, RAY_AUTH_TOKEN="0" * 64)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("--address must be that of a Ray cluster's head"), done.stderr

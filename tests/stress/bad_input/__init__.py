@@ -1,0 +1,1 @@
+"""Bad input of each kind, for the fuzzer."""
