@@ -20,10 +20,12 @@ CHECKED = Path("data/checked")
 
 def main() -> None:
     params = loader.load(Params, whole_file=True)
-    if params.device not in ("auto", "cpu"):
-        from stages.autoencoder.model import devices  # imports torch, seconds that only a named device needs
+    if params.device not in ("auto", "cpu") or (params.device == "auto" and params.processes > 1):
+        from stages.autoencoder.model import devices  # imports torch, seconds that only a GPU needs
 
-        devices.check_present(params.device)
+        if params.device != "auto":
+            devices.check_present(params.device)
+        devices.check_count(params.device, params.processes)
     if params.download.dataset == "folder":
         folder_presence.check_folder(params.download.folder)
     files.write(CHECKED, b"params.yaml follows its schema\n")

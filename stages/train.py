@@ -1,8 +1,8 @@
 """Stage train: data/raw and data/split/{train,valid} -> data/model.safetensors. Reads no image of the test part.
 
-Reads params latent_dim, seed, device, numerics, threads, train. The model has the weights of the epoch with the
-lowest validation error; its file also has what its users need to know of the data (model/model_file.py). Also writes
-plots/loss.csv, a row for each epoch; data/epochs/, the same validation images reconstructed after each epoch;
+Reads params latent_dim, seed, device, numerics, threads, processes, train. The model has the weights of the epoch with
+the lowest validation error; its file also has what its users need to know of the data (model/model_file.py). Also
+writes plots/loss.csv, a row for each epoch; data/epochs/, the same validation images reconstructed after each epoch;
 plots/training.png, a strip of them; metrics/train.json.
 An interrupted training resumes from data/unfinished.safetensors, which is at most SAVE_EVERY and an epoch old.
 """
@@ -34,6 +34,7 @@ from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import checkpoint, mixture_fit
 from stages.autoencoder.training.loop import EpochResult, Training
 from stages.autoencoder.training.preparation import prepare
+from stages.runtime import processes
 from stages.runtime.command import run_stage
 
 MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safetensors")
@@ -48,6 +49,11 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     params = loader.load(TrainParams)
+    processes.run(params.processes, "stages.train", lambda: train(params))
+
+
+def train(params: TrainParams) -> None:
+    """Train and write all outputs; of several processes, the first writes."""
     part, valid = split_files.load(TRAIN), split_files.load(VALID).images
     training = prepare(params, part.images, valid)
     fingerprint = checkpoint.compute_fingerprint(params.model_dump_json(), [TRAIN, VALID])
@@ -57,6 +63,10 @@ def main() -> None:
         previews = np.empty((0, *originals.shape), np.uint8)
     else:
         log.info("train: resumes after epoch %d of an interrupted training", len(previews))
+    if not training.group.is_first:
+        for _ in training.epochs():
+            pass
+        return
     shutil.rmtree(EPOCHS, ignore_errors=True)
     for number, preview in enumerate(previews, 1):
         save_preview(number, originals, preview)

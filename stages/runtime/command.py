@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from stages.autoencoder.core.errors import UserError
+from stages.runtime.processes import end
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -41,12 +42,12 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(str(error))
+        end(str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"{place}{error.strerror or error}; make room or give access, then run again")
+        end(f"{place}{error.strerror or error}; make room or give access, then run again")
     except MemoryError as error:
         reason = " ".join(str(error).split()) or "it is exhausted"
-        sys.exit(f"memory: must hold the data and the network; {reason}; use fewer images or a smaller network")
+        end(f"memory: must hold the data and the network; {reason}; use fewer images or a smaller network")
     except KeyboardInterrupt:
-        sys.exit("interrupted; run again to go on")
+        end("interrupted; run again to go on")

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.model import networks
+from stages.autoencoder.model.batch_norm import BatchNorm
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.random_numbers import normal
 
 MAX_WEIGHTS = 2**28  # 1 GiB in the model file, four times that in training
 Size = Annotated[int, Field(ge=1, le=65536)]
@@ -44,7 +46,7 @@ class Autoencoder(nn.Module):
         outputs = spec.latent_dim * (2 if self.is_variational else 1)
         self.encoder = networks.encoder(spec.shape, spec.channels, spec.widths, outputs)
         if spec.bottleneck == Bottleneck.TOP_K:  # on one scale each unit has its turn; else nine in ten never win
-            self.encoder.append(nn.BatchNorm1d(outputs, affine=False))
+            self.encoder.append(BatchNorm(outputs, affine=False))
         self.decoder = networks.decoder(spec.shape, spec.channels, spec.widths, spec.latent_dim)
 
     @property
@@ -92,8 +94,7 @@ class Autoencoder(nn.Module):
 
 def reparametrise(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
     """A sample from N(mean, exp(log_var)) that gradients pass through (Kingma & Welling 2014, section 2.4)."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    return mean + noise * (0.5 * log_var).exp()
+    return mean + normal(mean.shape, generator) * (0.5 * log_var).exp()
 
 
 def build_without_weights(spec: Spec) -> Autoencoder:

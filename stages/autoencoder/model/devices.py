@@ -55,6 +55,16 @@ def _keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, size)
 
 
+def check_count(device: str, processes: int) -> None:
+    """Raises UserError if several processes are to compute on more GPUs than this machine has, one for each."""
+    present = torch.cuda.device_count()
+    if processes > max(1, present) and (device == "cuda" or (device == "auto" and present)):
+        raise UserError(
+            f"params.yaml: processes must be at most the number of cuda devices, {present}; got {processes}; lower it"
+            " or set device to cpu"
+        )
+
+
 def check_present(device: str, place: str = "params.yaml: device") -> None:
     """Raises UserError if this machine lacks the device. place: where its name stands, for messages."""
     kind, _, number = device.partition(":")

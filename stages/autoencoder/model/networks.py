@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from stages.autoencoder.model.batch_norm import BatchNorm
 from stages.autoencoder.model.convolutions import DoublingConvolution
 from stages.autoencoder.model.dense import Dense
 
@@ -70,13 +71,13 @@ def _flat_size(shape: Shape, channels: Sequence[int]) -> int:
 
 
 def _dense_block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Dense(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.SiLU())
+    return nn.Sequential(Dense(inputs, outputs, bias=False), BatchNorm(outputs), nn.SiLU())
 
 
 def _halving_block(inputs: int, outputs: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(convolution, BatchNorm(outputs), nn.SiLU())
 
 
 def _doubling_block(inputs: int, outputs: int, grid: tuple[int, int]) -> nn.Sequential:
-    return nn.Sequential(DoublingConvolution(inputs, outputs, grid, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(DoublingConvolution(inputs, outputs, grid, bias=False), BatchNorm(outputs), nn.SiLU())

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.autoencoder.params.base.section import Device, LatentDim, Numerics, Section, Seed, Threads
+from stages.autoencoder.params.base.section import Device, LatentDim, Numerics, Processes, Section, Seed, Threads
 from stages.autoencoder.params.denoising import Denoising
 
 Variant = Literal["undercomplete", "overcomplete", "denoising", "sparse", "variational"]
@@ -130,6 +130,7 @@ class TrainParams(Section):
     device: Device
     numerics: Numerics
     threads: Threads
+    processes: Processes
     train: Train
 
     @model_validator(mode="after")
@@ -147,6 +148,10 @@ class TrainParams(Section):
                 f"train.denoising.level must be a share of the pixels, at most 1, for {denoising.corruption};"
                 f" got {denoising.level}"
             )
+        if self.processes > 1 and self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu or cuda with several processes; got {self.device}")
+        if train.batch_size != "auto" and self.processes > train.batch_size:
+            raise ValueError(f"processes must be at most train.batch_size, {train.batch_size}; got {self.processes}")
         if train.precision == "bf16" and self.numerics == "portable":
             raise ValueError("train.precision must be fp32 with numerics portable; got bf16; set numerics: fast")
         return self

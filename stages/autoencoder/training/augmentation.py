@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.autoencoder.model.random_numbers import uniform
+
 
 def choose_padding(images: np.ndarray) -> str:
     """What lies beyond the border of images uint8 (N, C, H, W): zeros if most of their border is black, else border.
@@ -26,7 +28,7 @@ def random_affine(
     pixels each way, a rotation of up to `rotate` degrees each way, a size factor of up to 1 +- `scale`.
     """
     batch, _, height, width = images.shape
-    drawn = torch.rand(batch, 4, generator=generator, device=images.device) * 2 - 1  # uniform in [-1, 1]
+    drawn = uniform((batch, 4), generator) * 2 - 1  # uniform in [-1, 1]
     angle = drawn[:, 0] * math.radians(rotate)
     factor = 1 + drawn[:, 1] * scale
     cos, sin = angle.cos() / factor, angle.sin() / factor

@@ -5,6 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from stages.autoencoder.model.random_numbers import normal, uniform
 from stages.autoencoder.params.denoising import Corruption
 
 
@@ -17,10 +18,9 @@ def corrupt(images: Tensor, kind: Corruption, level: float, generator: torch.Gen
     All channels of a pixel are set together. Raises ValueError for another kind.
     """
     if kind == "gaussian":
-        noise = torch.randn(images.shape, generator=generator, device=images.device)
-        return (images + level * noise).clamp(0, 1)
+        return (images + level * normal(images.shape, generator)).clamp(0, 1)
     one_channel = (images.shape[0], 1, *images.shape[2:])
-    place = torch.rand(one_channel, generator=generator, device=images.device)
+    place = uniform(one_channel, generator)
     if kind == "masking":
         return images.masked_fill(place < level, 0)
     if kind == "salt_and_pepper":

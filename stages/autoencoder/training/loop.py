@@ -15,13 +15,14 @@ from torch import Tensor
 
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
-from stages.autoencoder.model.autoencoder import Autoencoder, Code
-from stages.autoencoder.model.objectives import RECONSTRUCTION_LOSSES, gaussian_kl, l1
+from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.random_numbers import SliceGenerator
 from stages.autoencoder.params.train import Train
 from stages.autoencoder.training import augmentation
 from stages.autoencoder.training.batches import Batches
-from stages.autoencoder.training.corruption import corrupt
+from stages.autoencoder.training.group import ALONE, Group
 from stages.autoencoder.training.muon import Muon
+from stages.autoencoder.training.objective import Objective
 
 VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws the same noise
 MIN_AUTO_BATCH, MAX_AUTO_BATCH = 16, 128  # images
@@ -54,9 +55,19 @@ class Training:
     """A resumable training. `epochs` continues from the state that `restore` was given."""
 
     def __init__(
-        self, model: Autoencoder, train: ImageRows, valid: ImageRows, settings: Train, seed: int, device: torch.device
+        self,
+        model: Autoencoder,
+        train: ImageRows,
+        valid: ImageRows,
+        settings: Train,
+        seed: int,
+        device: torch.device,
+        group: Group = ALONE,
     ) -> None:
-        """train, valid: uint8 (N, C, H, W). The model is moved to the device and its weights change in place."""
+        """train, valid: uint8 (N, C, H, W). The model is moved to the device and its weights change in place.
+
+        Raises UserError if the group has more processes than a batch has images.
+        """
         # channels last: a step of the default network takes a fifth less time on a CPU
         self.model: Autoencoder = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train, self.valid = Batches(train, device), Batches(valid, device)
@@ -65,6 +76,10 @@ class Training:
         chosen = settings.batch_size
         self.batch_size = suitable_batch_size(train.shape) if chosen == "auto" else chosen
         self.batches = max(1, len(train) // self.batch_size)
+        self._images = min(self.batch_size, len(train))  # in each batch
+        self.group, self._slice = group, group.slice(self._images)
+        self.objective = Objective(self.model, settings)
+        self._shared_objective = group.share(self.objective)
         self.history: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         self.optimizer = self._make_optimizer()
@@ -79,7 +94,9 @@ class Training:
             if self._out_of_patience():
                 return
             loss = self._train_epoch(epoch, on_batch)
-            result = EpochResult(epoch, loss, self._validate(), self.optimizer.param_groups[0]["lr"])
+            result = EpochResult(
+                epoch, loss, self.group.from_first(self._validate), self.optimizer.param_groups[0]["lr"]
+            )
             if not (math.isfinite(result.train) and math.isfinite(result.valid)):
                 raise UserError(
                     f"training: the loss must stay finite; got {result.train} in epoch {epoch}, {result.valid} in"
@@ -102,15 +119,16 @@ class Training:
     def _train_epoch(self, epoch: int, on_batch: Callable[[], object]) -> float:
         """One pass in a random order, without a last partial batch. Returns the mean objective."""
         self.model.train()
-        generator = self._generator(epoch)
+        generator = self._seed(SliceGenerator(self.device, self._images, self._slice), epoch)
+        weight = self.group.weight(self._images)
         order = torch.randperm(len(self.train), generator=generator, device=self.device)
         total = torch.zeros((), device=self.device)
         for chosen in order[: self.batches * self.batch_size].split(self.batch_size):
-            clean = to_unit(self.train.take(chosen))
+            clean = to_unit(self.train.take(chosen[self._slice]))
             if self._augments(epoch):
                 augment = self.settings.augment.model_dump(exclude={"max_images", "until"})
                 clean = augmentation.random_affine(clean, generator, padding=self.padding, **augment)
-            loss = self.objective(clean, generator, self._beta(epoch)).mean()
+            loss = self._shared_objective(clean, generator, self._beta(epoch)).mean() * weight
             self.optimizer.zero_grad()
             loss.backward()
             if self.settings.max_grad_norm:
@@ -119,36 +137,17 @@ class Training:
             self.schedule.step()
             total += loss.detach()
             on_batch()
-        return total.item() / self.batches
+        return self.group.mean(total.item() / self.batches)
 
     @torch.no_grad()
     def _validate(self) -> float:
         """The mean objective on the validation images, at the final beta."""
         self.model.eval()
-        generator = self._generator(VALIDATION)
+        generator = self._seed(torch.Generator(self.device), VALIDATION)
         beta = self.settings.variational.beta
         length = piece_length(self.model.spec.shape, VALIDATION_BATCH)
         batches = (self.valid.take(piece) for piece in pieces(len(self.valid), length))
         return torch.cat([self.objective(to_unit(batch), generator, beta) for batch in batches]).mean().item()
-
-    def objective(self, clean: Tensor, generator: torch.Generator, beta: float) -> Tensor:
-        """What is minimised, per image: reconstruction error plus the variant's term. (B, C, H, W) -> (B,)."""
-        settings = self.settings
-        images = clean
-        if "corruption" in settings.terms:
-            images = corrupt(clean, settings.denoising.corruption, settings.denoising.level, generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            code = self.model.code(images, generator)
-            logits = self.model.decoder(code.z)
-        return RECONSTRUCTION_LOSSES[settings.loss](logits.float(), clean) + self._penalty(code, beta)
-
-    def _penalty(self, code: Code, beta: float) -> Tensor | float:
-        """The variant's term on the code, (B,); 0 if it has none."""
-        if code.mean is not None and code.log_var is not None:
-            return beta * gaussian_kl(code.mean.float(), code.log_var.float())
-        if "sparsity" in self.settings.terms and self.settings.sparse.penalty == "l1":
-            return self.settings.sparse.weight * l1(code.z.float())
-        return 0.0
 
     def _augments(self, epoch: int) -> bool:
         """Whether the images of an epoch are moved. The last epochs see the images as those of validation are."""
@@ -177,10 +176,10 @@ class Training:
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, share_of_peak, steps_done - 1)
 
-    def _generator(self, epoch: int) -> torch.Generator:
+    def _seed(self, generator: torch.Generator, epoch: int) -> torch.Generator:
         # SeedSequence mixes the two numbers, so that (1, 2) and (2, 1) give unrelated streams
         mixed = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(mixed >> 1))
+        return generator.manual_seed(int(mixed >> 1))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that `restore` needs later, as tensors and a JSON-able description."""

@@ -10,6 +10,7 @@ from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.model import autoencoder, devices, networks
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.params.train import Train, TrainParams, check_latent_dim
+from stages.autoencoder.training import group as processes
 from stages.autoencoder.training.loop import Training
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,11 @@ def prepare(params: TrainParams, train: ImageRows, valid: ImageRows) -> Training
         outline = autoencoder.build_without_weights(spec)
     except ValueError as error:
         raise UserError(f"params.yaml: {error}; lower train.{settings.architecture} or latent_dim") from None
-    device = devices.prepare(params.device, params.numerics)
+    group = processes.current()
+    devices.check_count(params.device, group.size)
+    device = group.choose_device(devices.prepare(params.device, params.numerics))
     torch.manual_seed(params.seed)  # the initial weights; everything random after that has its own generator
-    training = Training(autoencoder.Autoencoder(spec), train, valid, settings, params.seed, device)
+    training = Training(autoencoder.Autoencoder(spec), train, valid, settings, params.seed, device, group)
     weights = sum(weight.numel() for weight in outline.parameters())
     log.info("train: %s; batches of %d", describe(spec, weights), training.batch_size)
     return training

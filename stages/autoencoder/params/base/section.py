@@ -31,6 +31,15 @@ Numerics = Annotated[
         " only on this machine"
     ),
 ]
+Processes = Annotated[
+    int,
+    Field(ge=1, le=64, description="processes that train one model; changing it changes results in the last digits"),
+]
 Threads = Annotated[
-    int, Field(ge=1, le=256, description="CPU threads of portable; changing it changes results in the last digits")
+    int,
+    Field(
+        ge=1,
+        le=256,
+        description="CPU threads of portable, in each process; changing it changes results in the last digits",
+    ),
 ]
