@@ -7,13 +7,16 @@ and the stage ends with one line.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from stages.autoencoder.core.errors import UserError
@@ -47,6 +50,7 @@ def _start(count: int, module: str) -> None:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))  # of numerics: fast
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # it would listen to all machines
     with tempfile.TemporaryDirectory(prefix="stage-") as folder:
         os.environ[FOLDER] = folder
         config = LaunchConfig(
@@ -56,7 +60,7 @@ def _start(count: int, module: str) -> None:
             run_id=str(os.getpid()),  # which the processes watch
             rdzv_backend="c10d",
             rdzv_endpoint=f"{folder}/launcher",
-            rdzv_configs={"store_type": "file"},  # torch's other store listens to all machines
+            rdzv_configs={"store_type": "file"},  # so would the other type
             local_addr="127.0.0.1",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(folder, redirects=Std.OUT),
@@ -80,9 +84,14 @@ def _find_reason(folder: Path, count: int, failures: dict[int, Any]) -> str:
     """Why the processes ended: the first message of one, else how one was killed."""
     if messages := sorted(folder.glob(f"{MESSAGE}*"), key=lambda path: path.stat().st_mtime_ns):
         return messages[0].read_text(encoding="utf-8")
-    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode > 0, item[0]))
-    how = f"exit status {failure.exitcode}" if failure.exitcode > 0 else signal.Signals(-failure.exitcode).name
-    return f"processes: all {count} must run to their end; got {how} of number {rank + 1}; run again to go on"
+    # those that remain get SIGTERM from the launcher, and may find that another is gone, with status 1, before that
+    order = [-signal.SIGTERM, 1]
+    rank, code = min(
+        ((rank, failure.exitcode) for rank, failure in failures.items()),
+        key=lambda item: order.index(item[1]) if item[1] in order else -1,
+    )
+    how = f"exit status {code}" if code > 0 else signal.Signals(-code).name
+    return f"processes: all {count} must run to their end; number {rank + 1} ended with {how}; run again to go on"
 
 
 def _take_part(count: int, main: Callable[[], None]) -> None:
@@ -90,7 +99,8 @@ def _take_part(count: int, main: Callable[[], None]) -> None:
     from torch import distributed
 
     folder, rank = Path(os.environ[FOLDER]), int(os.environ["RANK"])
-    threading.Thread(target=_end_with, args=[int(os.environ["TORCHELASTIC_RUN_ID"])], daemon=True).start()
+    parent = int(os.environ["TORCHELASTIC_RUN_ID"])
+    threading.Thread(target=_end_with, args=[parent, folder], daemon=True).start()
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     if rank > 0:
         logging.disable(logging.INFO)  # the first process reports for all
@@ -101,6 +111,7 @@ def _take_part(count: int, main: Callable[[], None]) -> None:
             rank=rank,
             world_size=count,
         )
+        sys.excepthook = _report_fault
         main()
         distributed.destroy_process_group()
     except RuntimeError as error:
@@ -117,8 +128,15 @@ def end(message: str) -> NoReturn:
     sys.exit(message)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone."""
+def _report_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback before the others notice that this process ends."""
+    traceback.print_exception(kind, error, trace)
+    end(f"processes: must not fail; number {int(os.environ['RANK']) + 1} did, see above; report it")
+
+
+def _end_with(parent: int, folder: Path) -> None:
+    """End this process, and remove the folder of all, when the one that started them is gone."""
     while os.getppid() == parent:
         time.sleep(WATCH)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

@@ -21,6 +21,7 @@ from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import to_unit
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.batch_norm import BatchNorm
 from stages.autoencoder.use import export_check, onnx_export
 from stages.autoencoder.use.export_check import ExportedModel
 
@@ -50,7 +51,7 @@ def build_network(spec: Spec) -> Autoencoder:
     torch.manual_seed(0)
     network = Autoencoder(spec)
     for module in network.modules():
-        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+        if isinstance(module, BatchNorm):
             module.momentum = None  # the average of all batches
             if module.affine:
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -1,7 +1,7 @@
 """Batch norm over the whole batch, also where several processes hold a slice of it each.
 
-torch's SyncBatchNorm does that on GPUs and refuses CPUs. This one takes its place there; alone in its process it is
-torch's own batch norm.
+torch has SyncBatchNorm for that, which refuses CPUs. This one takes its place there, and is torch's own batch norm
+where one process trains alone.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-class BatchNorm(nn.SyncBatchNorm):
-    """nn.BatchNorm1d and nn.BatchNorm2d; in training the statistics are those of the images of all processes."""
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """nn.BatchNorm1d and nn.BatchNorm2d; in training on CPUs the statistics are those of all processes' images."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -31,6 +31,9 @@ class BatchNorm(nn.SyncBatchNorm):
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         weight, bias = (self.weight, self.bias) if self.affine else (torch.ones_like(mean), torch.zeros_like(mean))
         return _Normalise.apply(x, weight, bias, mean, variance, count, self.eps)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """torch's check of the number of dimensions: any will do."""
 
 
 class _Normalise(torch.autograd.Function):

@@ -20,7 +20,7 @@ from stages.autoencoder.training.loop import Training
 def compute_fingerprint(params: str, inputs: Iterable[Path]) -> str:
     """What determines the course of a training: parameters, input files, the project's imported code, torch."""
     digest = hashlib.sha256(f"{torch.__version__}\n{params}".encode())
-    for path in [*inputs, *sorted(_imported_code())]:
+    for path in [*inputs, *sorted(set(_imported_code()))]:
         digest.update(bytes.fromhex(files.digest(path)))
     return digest.hexdigest()
 

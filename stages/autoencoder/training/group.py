@@ -55,7 +55,9 @@ class Group:
         """The objective, whose gradients become the mean over all processes; call it instead of its parts."""
         if self.size == 1:
             return objective
-        # batch norm already gives every process the same statistics: no forward pass needs to send them
+        if next(objective.parameters()).device.type != "cpu":  # there, BatchNorm itself asks the other processes
+            objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+        # every process has the same statistics: no forward pass needs to send them
         return DistributedDataParallel(objective, forward_sync_buffers=False)
 
     def mean(self, value: float) -> float:
