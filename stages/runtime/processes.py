@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ FOLDER = "STAGE_PROCESSES"  # the variable of the environment that names the pro
 MESSAGE = "message."  # the beginning of the names of files in it, in which processes say why they ended
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 SHUTDOWN = 5  # seconds until a process that does not end is killed
+TIMEOUT = timedelta(days=1)  # that processes wait for another, such as for the first one's validation
 WATCH = 0.2  # seconds between two looks at the process that started this one
 
 
@@ -82,8 +84,9 @@ def _start(count: int, module: str) -> None:
 
 def _find_reason(folder: Path, count: int, failures: dict[int, Any]) -> str:
     """Why the processes ended: the first message of one, else how one was killed."""
-    if messages := sorted(folder.glob(f"{MESSAGE}*"), key=lambda path: path.stat().st_mtime_ns):
-        return messages[0].read_text(encoding="utf-8")
+    for path in sorted(folder.glob(f"{MESSAGE}*"), key=lambda path: path.stat().st_mtime_ns):
+        if message := path.read_text(encoding="utf-8"):  # none if a process was killed while it wrote
+            return message
     # those that remain get SIGTERM from the launcher, and may find that another is gone, with status 1, before that
     order = [-signal.SIGTERM, 1]
     rank, code = min(
@@ -96,7 +99,7 @@ def _find_reason(folder: Path, count: int, failures: dict[int, Any]) -> str:
 
 def _take_part(count: int, main: Callable[[], None]) -> None:
     """Run main as one of the processes."""
-    from torch import distributed
+    from torch import cuda, distributed
 
     folder, rank = Path(os.environ[FOLDER]), int(os.environ["RANK"])
     parent = int(os.environ["TORCHELASTIC_RUN_ID"])
@@ -106,10 +109,11 @@ def _take_part(count: int, main: Callable[[], None]) -> None:
         logging.disable(logging.INFO)  # the first process reports for all
     try:
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if distributed.is_nccl_available() else "gloo",
+            "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo",
             store=distributed.FileStore(str(folder / "group"), count),
             rank=rank,
             world_size=count,
+            timeout=TIMEOUT,
         )
         sys.excepthook = _report_fault
         main()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from conftest import ROOT, TINY, merged, yaml
+from torch import distributed
 
 from stages import check, download, split, train
 from stages.autoencoder.core.errors import UserError
@@ -196,6 +197,24 @@ def test_slices_cover_a_batch_and_count_by_their_images():
         UserError, match=r"^params.yaml: processes must be at most the number of images in a batch, 3; got 4"
     ):
         Group(0, 4).slice(3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_group_of_one_trains_as_one_process(device, alone, tmp_path):
+    """On a GPU this is all that is tried of NCCL and SyncBatchNorm: two processes need two GPUs."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    changes = together.TRAININGS["conv"] | {"max_grad_norm": 0}
+    expected = together.run_training(changes, torch.float64, 2, device)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    try:
+        got = together.run_training(changes, torch.float64, 2, device)
+    finally:
+        distributed.destroy_process_group()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(got[key], tensor, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("draw", [uniform, normal])

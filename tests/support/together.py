@@ -36,9 +36,9 @@ TRAININGS = {  # what differs from params.yaml in the section train
 Tensors = dict[str, torch.Tensor]
 
 
-def run_training(changes: dict, dtype: torch.dtype, steps: int) -> Tensors:
+def run_training(changes: dict, dtype: torch.dtype, steps: int, device: str = "cpu") -> Tensors:
     """The state of a training on digits after so many steps, and the losses of its one epoch."""
-    params = loader.load(TrainParams).model_dump()
+    params = loader.load(TrainParams).model_dump() | {"device": device}
     augment = {"max_images": 9999, "until": 1.0, "translate": 1.0, "rotate": 10.0, "scale": 0.1}
     params["train"] |= {"epochs": 1, "batch_size": BATCH, "augment": augment} | changes
     digits = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]

@@ -46,14 +46,14 @@ class Group:
 
     def choose_device(self, device: torch.device) -> torch.device:
         """This process's own GPU where `device` is one, else `device`."""
-        if self.size == 1 or device.type != "cuda":
+        if device.type != "cuda" or not distributed.is_initialized():
             return device
         torch.cuda.set_device(self.rank)
         return torch.device("cuda", self.rank)
 
     def share(self, objective: nn.Module) -> nn.Module:
         """The objective, whose gradients become the mean over all processes; call it instead of its parts."""
-        if self.size == 1:
+        if not distributed.is_initialized():
             return objective
         if next(objective.parameters()).device.type != "cpu":  # there, BatchNorm itself asks the other processes
             objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
@@ -62,7 +62,7 @@ class Group:
 
     def mean(self, value: float) -> float:
         """The mean of the values of all processes, the same bits in each."""
-        if self.size == 1:
+        if not distributed.is_initialized():
             return value
         held = torch.tensor(value, dtype=torch.float64)
         distributed.all_reduce(held)
@@ -70,7 +70,7 @@ class Group:
 
     def from_first(self, compute: Callable[[], float]) -> float:
         """What the first process computes; the others wait for it."""
-        if self.size == 1:
+        if not distributed.is_initialized():
             return compute()
         held = torch.tensor(compute() if self.is_first else 0.0, dtype=torch.float64)
         distributed.broadcast(held, 0)
