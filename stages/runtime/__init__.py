@@ -1,1 +1,1 @@
-"""How the process of a stage starts and ends: pinned numerics, one line for an error."""
+"""How the process of a stage starts and ends: pinned numerics, several processes, one line for an error."""

@@ -51,7 +51,10 @@ def _start(count: int, module: str) -> None:
 
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))  # of numerics: fast
+    cores = os.cpu_count() or 1
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count))).partition(",")[0]  # if not portable
+    if count * int(threads) > cores:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as numerics.py explains
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # it would listen to all machines
     with tempfile.TemporaryDirectory(prefix="stage-") as folder:
         os.environ[FOLDER] = folder
