@@ -23,7 +23,7 @@ from stages.autoencoder.params.model_use import ModelUseParams
 from stages.runtime.command import run_main
 from tools import report
 from tools.sweeps import checks, grid
-from tools.sweeps.engines.cluster import ClusterEngine
+from tools.sweeps.engines.cluster import ClusterEngine, Scheduler
 from tools.sweeps.engines.engine import Engine
 from tools.sweeps.engines.hub import Hub, locate
 from tools.sweeps.engines.local import LocalEngine
@@ -34,8 +34,16 @@ from tools.sweeps.supervision import StopSignal, supervise
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.commands import worker_environment
 
-ENGINES = ("local", "ray")
-CLUSTER_OPTIONS = {"--hub", "--remote", "--scratch", "--cpus", "--gpus", "--address"}
+CLUSTER = {"hub", "remote", "scratch", "cpus", "gpus"}
+ENGINES = {  # and their options
+    "local": {"jobs"},
+    "ray": CLUSTER | {"address"},
+    "slurm": CLUSTER | {"partition", "time", "folder"},
+}
+REQUIRED = {
+    "ray": ("address", "that of the Ray cluster's head, such as 10.0.0.1:6379"),
+    "slurm": ("partition", "one of those that sinfo lists"),
+}
 
 
 def main() -> None:
@@ -85,13 +93,16 @@ def _parse_options() -> argparse.Namespace:
         "--name", default="sweep", help="begins the experiments' names and names the report (default sweep)"
     )
     parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs the experiments (default local)")
-    cluster = parser.add_argument_group("with --engine ray (docs/cluster.md)")
+    cluster = parser.add_argument_group("with --engine ray or slurm (docs/cluster.md)")
     cluster.add_argument("--hub", help="git repository that all nodes can reach (default: the git remote origin)")
     cluster.add_argument("--remote", help="DVC remote that all nodes can reach (default: DVC's default remote)")
     cluster.add_argument("--scratch", help="folder for clones on each node (default: in that for temporary files)")
     cluster.add_argument("--cpus", type=float, help="cores for one experiment (default: threads in params.yaml)")
     cluster.add_argument("--gpus", type=float, help="GPUs for one experiment (default 0)")
-    cluster.add_argument("--address", help="host:port of the Ray cluster's head")
+    cluster.add_argument("--address", help="ray: host:port of the cluster's head")
+    cluster.add_argument("--partition", help="slurm: where jobs run")
+    cluster.add_argument("--time", help="slurm: limit of one job, minutes or H:MM:SS (default: the partition's)")
+    cluster.add_argument("--folder", help="slurm: folder for jobs that all nodes see (default: .dvc/tmp/slurm)")
     options = parser.parse_args()
     _check_options(options)
     return options
@@ -99,14 +110,13 @@ def _parse_options() -> argparse.Namespace:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raise UserError for options that the engine does not have, or lacks."""
-    given = {f"--{name}" for name, value in vars(options).items() if value is not None}
-    if options.engine == "local":
-        if others := sorted(given & CLUSTER_OPTIONS):
-            raise UserError(f"{others[0]} must be left out with --engine local; or add --engine ray")
-    elif "--jobs" in given:
-        raise UserError(f"--jobs must be left out with --engine {options.engine}, which starts what its nodes can hold")
-    elif options.address is None:
-        raise UserError("--address must be that of the Ray cluster's head, such as 10.0.0.1:6379; got none")
+    for name in sorted(set().union(*ENGINES.values()) - ENGINES[options.engine]):
+        if getattr(options, name) is not None:
+            owners = " or ".join(engine for engine, own in ENGINES.items() if name in own)
+            raise UserError(f"--{name} must be left out with --engine {options.engine}; it is for --engine {owners}")
+    name, rule = REQUIRED.get(options.engine, ("engine", ""))
+    if getattr(options, name) is None:
+        raise UserError(f"--{name} must be {rule}; got none")
     options.jobs = 1 if options.jobs is None else options.jobs
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1; got {options.jobs}")
@@ -120,14 +130,24 @@ def _make_engine(repo: Repo, head: str, environment: Mapping[str, str], options:
     """The engine that the options name. Raises UserError where it can't be reached."""
     if options.engine == "local":
         return LocalEngine(repo, head, environment, options.jobs)
-    from tools.sweeps.engines.ray_nodes import RayNodes  # its packages are optional
-
     hub = Hub(locate(options.hub), head, options.name)
     storage = Storage(repo, options.remote, environment)
     hub.publish()
     storage.check()
-    cpus = options.cpus or loader.load(ModelUseParams).threads
-    return ClusterEngine(RayNodes(options.address, cpus, options.gpus or 0), hub, storage, options.scratch or "")
+    return ClusterEngine(_make_scheduler(repo, head, options), hub, storage, options.scratch or "")
+
+
+def _make_scheduler(repo: Repo, head: str, options: argparse.Namespace) -> Scheduler:
+    """The scheduler that the options name. Raises UserError where it can't be reached."""
+    cpus, gpus = options.cpus or loader.load(ModelUseParams).threads, options.gpus or 0
+    if options.engine == "ray":
+        from tools.sweeps.engines.ray_nodes import RayNodes  # the packages of both are optional
+
+        return RayNodes(options.address, cpus, gpus)
+    from tools.sweeps.engines.slurm_jobs import SlurmJobs
+
+    folder = Path(options.folder or Path(repo.tmp_dir, "slurm")).resolve() / f"{options.name}-{head[:12]}"
+    return SlurmJobs(folder, options.name, options.partition, options.time, cpus, gpus)
 
 
 def _print_reasons(prefix: str, problems: Mapping[str, str]) -> None:

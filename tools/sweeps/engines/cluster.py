@@ -66,14 +66,14 @@ class ClusterEngine:
         self._unread_since: float | None = None  # since when the hub can't be read
 
     def read_state(self) -> State:
-        """The state now. Fetches what has become done."""
+        """The state now. Fetches what has become done. Before `prepare`, no job of an earlier start counts."""
         first = self._task is None
         for name, answer in self.scheduler.poll().items():
             self._take_outcome(name, parse_outcome(answer))
         if self._arriving or first:
             self._fetch()
         done = list_done(self.hub.commit)
-        pending = (self.scheduler.unfinished() | self._arriving) - done.keys()
+        pending = set() if first else (self.scheduler.unfinished() | self._arriving) - done.keys()
         return State(done, dict.fromkeys(pending), {})
 
     def list_unrelated(self, names: Iterable[str]) -> list[str]:
@@ -148,7 +148,7 @@ class ClusterEngine:
         """Note what became of an experiment, and move it where its node was to blame."""
         if not outcome["reason"]:
             self._arriving.add(name)
-        elif outcome["unfit"] and self._moves[name] < MAX_MOVES:
+        elif outcome["unfit"] and name in self._submitted and self._moves[name] < MAX_MOVES:
             self._moves[name] += 1
             self._unfit.add(outcome["node"])
             print(f"sweep: {name} moves from node {outcome['node']}: {outcome['reason']}", flush=True)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -209,6 +210,7 @@ def guard(mark: str, folder: Path) -> None:
     """Wait until stdin ends, then kill all processes that have `mark` in their environment and remove the folder."""
     import psutil  # only here: a tenth of a second
 
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it to all processes of a job that it ends
     sys.stdin.read()
     while True:
         marked = []
