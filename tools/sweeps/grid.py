@@ -22,8 +22,8 @@ from hydra.errors import HydraException
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.params.all_sections import Params
 from stages.autoencoder.params.base import loader
+from tools.sweeps.engines.worker import NAME
 
-SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*")  # valid in git references and in paths
 MAX_NAME_LENGTH = 150  # characters; git stores a name as a file with a suffix of its own, and 255 is the limit
 
 
@@ -47,7 +47,7 @@ def expand(arguments: Sequence[str], sweep: str, path: Path = loader.PARAMS) -> 
     sweep: the sweep's name, with which the experiments' names begin.
     Raises UserError for an argument that DVC can't parse, for a key given twice and for a key not in params.yaml.
     """
-    if not SWEEP_NAME.fullmatch(sweep):
+    if not NAME.fullmatch(sweep):
         raise UserError(f"--name must be letters and digits, with - + _ . between them; got {sweep!r}")
     keys = [_parse_key(argument) for argument in arguments]
     for key, count in Counter(keys).items():

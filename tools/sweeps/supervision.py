@@ -11,6 +11,7 @@ from types import FrameType
 from tqdm import tqdm
 
 from tools.sweeps.engines.engine import Engine
+from tools.sweeps.engines.worker import find_reason
 from tools.sweeps.grid import Combination
 
 MAX_ATTEMPTS = 2  # to run an experiment: DVC's parallel workers can disturb each other (issue 10673)
@@ -125,8 +126,7 @@ def _explain_failure(engine: Engine, name: str) -> str:
         return f"did not start or was killed; see {engine.worker_log}"
     print(f"the end of the log of {name}:")
     print_log(lines)
-    own_lines = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]  # not DVC's summary
-    return (own_lines or lines)[-1].strip()
+    return find_reason(lines)
 
 
 def _format_time(seconds: float) -> str:

@@ -57,7 +57,6 @@ class ClusterEngine:
         """scratch: the folder for clones on each node; "": below that for temporary files."""
         self.scheduler, self.hub, self.storage, self.scratch = scheduler, hub, storage, scratch
         self._task: Task | None = None
-        self._stages: list[str] = []
         self._submitted: dict[str, str] = {}  # {name: task}
         self._moves: defaultdict[str, int] = defaultdict(int)
         self._unfit: set[str] = set()  # nodes

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from stages.autoencoder.core.errors import UserError
 from tools.sweeps.engines.cluster import Pause, make_launcher, parse_outcome
-from tools.sweeps.engines.worker import LOG_LINES, Outcome
+from tools.sweeps.engines.worker import LOG_LINES, Outcome, make_private
 from tools.workspace.commands import last_line, run
 
 PROGRAMS = ("sbatch", "squeue", "sinfo", "scancel", "srun")
@@ -363,9 +363,7 @@ def parse_minutes(text: str) -> float:
 
 def _make_private(folder: Path) -> None:
     """Make the folder, in which nobody else may write: nodes run what they find there. Raises UserError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
-    if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if not make_private(folder):
         raise UserError(
             f"{folder}: must be a folder that only its user, {os.getuid()}, can write to; choose another --folder"
         )

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +32,7 @@ MIN_FREE = 2**28  # bytes of disk without which a node takes no experiment
 PATIENCE = 300.0  # seconds in which a hub or remote that fails may come back
 PAUSES = (2.0, 5.0, 15.0)  # seconds between attempts, the last one again and again
 LOG_LINES = 15  # of a failed experiment
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*")  # of experiments: no option, no path
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*")  # valid in git references and in paths, no option
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -84,9 +84,7 @@ def main() -> None:
 
 
 def _end_with_engine() -> None:
-    while os.read(
-        sys.stdin.fileno(), 1
-    ):  # empty when the engine has ended; a reader of sys.stdin can't be left waiting
+    while os.read(sys.stdin.fileno(), 1):  # not sys.stdin: Python's end would wait for its reader
         pass
     os._exit(1)
 
@@ -168,15 +166,20 @@ def python_version() -> str:
 def _open_scratch(name: str) -> Path:
     """The folder for clones on this node, which belongs to this user alone. Raises TaskError where it is another's."""
     scratch = Path(name or Path(tempfile.gettempdir(), f"sweeps-{os.getuid()}"))
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = scratch.lstat()
-    if scratch.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if not make_private(scratch):
         raise TaskError(
             f"{scratch}: must be a folder that only its user, {os.getuid()}, can write to; choose another one with"
             " --scratch",
             unfit=True,
         )
     return scratch
+
+
+def make_private(folder: Path) -> bool:
+    """Make a folder if it is absent. Returns whether only this user can write to it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    return not (folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022)
 
 
 @contextmanager
@@ -284,10 +287,15 @@ class _Caller:
                 break
             time.sleep(pause)
         lines = [line.rstrip() for line in (ended.stdout + ended.stderr).splitlines() if line.strip()][-LOG_LINES:]
-        own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]  # not DVC's summary
-        reason = (own or lines or [f"exit status {ended.returncode}"])[-1].strip()
+        reason = find_reason(lines) if lines else f"exit status {ended.returncode}"
         full = shutil.disk_usage(self.scratch).free < MIN_FREE
         raise TaskError(f"{' '.join(command[:2])}: {reason}", lines, unfit=full)
+
+
+def find_reason(lines: Sequence[str]) -> str:
+    """The line of a failed experiment's log that says why it failed: the last one that is not DVC's summary."""
+    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    return (own or lines)[-1].strip()
 
 
 def _fetch_shared(call: _Caller, task: Task, scratch: Path) -> None:
@@ -316,9 +324,8 @@ def _link_files(source: Path, target: Path) -> None:
 
 
 def _link_file(source: str, target: str) -> str:
-    link: Callable[[str, str], object] = os.link
     try:
-        link(source, target)
+        os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
     return target
