@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,18 @@ import pytest
 from conftest import ROOT
 
 from tests.support.ray_cluster import RayCluster, running_cluster
-from tests.support.toy_pipeline import errors, make_toy, ran, run, shared_once, sweep_command
+from tests.support.toy_pipeline import (
+    add_hub,
+    errors,
+    make_toy,
+    ran,
+    run,
+    shared_once,
+    sweep_command,
+    sweep_locally,
+    trees,
+    wait_for,
+)
 from tools.sweeps.engines.worker import MARK
 
 pytestmark = pytest.mark.skipif(
@@ -33,10 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 def toy(tmp_path: Path, cluster: RayCluster) -> Path:
     """The toy pipeline with a hub and a remote beside it."""
     folder = make_toy(tmp_path)
-    run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "store"), cwd=folder)
-    run("git", "commit", "-qam", "remote", cwd=folder)
-    run("git", "clone", "-q", "--bare", str(folder), str(tmp_path / "hub"), cwd=tmp_path)
-    run("git", "remote", "add", "origin", str(tmp_path / "hub"), cwd=folder)
+    add_hub(folder)
     cluster.marks.unlink(missing_ok=True)
     cluster.marks.symlink_to(tmp_path / "marks")
     return folder
@@ -46,14 +53,6 @@ def on_ray(toy: Path, cluster: RayCluster, *arguments: str) -> list[str]:
     """The command of a sweep on the cluster, whose clones are in a folder of the test."""
     options = ["--engine", "ray", "--address", cluster.address, "--cpus", "1", "--scratch", str(toy.parent / "scratch")]
     return sweep_command(*arguments, "--name", "s", *options)
-
-
-def trees(repository: Path) -> dict[str, str]:
-    """{experiment: what its commit holds}."""
-    form = "--format=%(refname:lstrip=4) %(tree)"
-    lines = run("git", "for-each-ref", form, "refs/exps/*/*/s-*", cwd=repository).stdout.splitlines()
-    assert len(lines) == 2
-    return dict(line.split() for line in lines)
 
 
 def left_over(toy: Path) -> list[str]:
@@ -74,13 +73,6 @@ def marked(toy: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
-
-
 def test_rows_of_two_nodes_are_those_of_one_machine(toy: Path, cluster: RayCluster):
     """A row that fails once is run again, one that always fails is explained, and nothing that is done runs twice."""
     done = run(
@@ -97,12 +89,9 @@ def test_rows_of_two_nodes_are_those_of_one_machine(toy: Path, cluster: RayClust
     assert "2 of 2 were done before" in again.stdout
     assert len(ran(toy)) == 6
 
-    other = toy.parent / "other"
-    run("git", "clone", "-q", str(toy.parent / "hub"), str(other), cwd=toy.parent)
-    for key in ("name", "email"):
-        run("git", "config", f"user.{key}", "tester@example.org", cwd=other)
-    run(*sweep_command("latent_dim=2,5", "--name", "s"), cwd=other, TOY=str(toy.parent / "marks"))
-    assert trees(other) == trees(toy.parent / "hub")
+    rows = sweep_locally(toy, "latent_dim=2,5")
+    assert rows == trees(toy.parent / "hub")
+    assert len(rows) == 2
 
 
 def test_a_killed_node_and_a_killed_driver_leave_no_process_and_the_rows_are_made(toy: Path, cluster: RayCluster):

@@ -6,8 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,18 @@ from conftest import ROOT
 
 from stages.autoencoder.core.errors import UserError
 from tests.support.slurm_cluster import PARTITION, SlurmCluster, missing_program, running_cluster
-from tests.support.toy_pipeline import errors, make_toy, ran, run, shared_once, sweep_command
+from tests.support.toy_pipeline import (
+    add_hub,
+    errors,
+    make_toy,
+    ran,
+    run,
+    shared_once,
+    sweep_command,
+    sweep_locally,
+    trees,
+    wait_for,
+)
 from tools import sweep
 
 pytest.importorskip("submitit", reason="needs the packages of requirements/cluster.txt")
@@ -35,12 +45,9 @@ def cluster() -> Iterator[SlurmCluster]:
 def toy(tmp_path: Path) -> Path:
     """The toy pipeline with a hub and a remote beside it."""
     folder = make_toy(tmp_path)
-    run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "store"), cwd=folder)
     shutil.copy(ROOT / "environment.json", folder)
     run("git", "add", "environment.json", cwd=folder)
-    run("git", "commit", "-qam", "remote", cwd=folder)
-    run("git", "clone", "-q", "--bare", str(folder), str(tmp_path / "hub"), cwd=tmp_path)
-    run("git", "remote", "add", "origin", str(tmp_path / "hub"), cwd=folder)
+    add_hub(folder)
     return folder
 
 
@@ -64,13 +71,6 @@ class Sweep:
         return self.process.wait(300), self.log.read_text()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-
-
 def jobs(cluster: SlurmCluster) -> list[str]:
     """Names of the jobs that wait or run, without what makes each array's unique."""
     return [name.rpartition("-")[0] for name in cluster.ask("squeue", "--array", "--noheader", "--format=%j").split()]
@@ -85,13 +85,6 @@ def left_over(toy: Path) -> list[str]:
     references = run("git", "for-each-ref", "--format=%(refname)", "refs/sweeps", cwd=toy.parent / "hub").stdout.split()
     folders = [*(toy.parent / "scratch").glob("clone-*"), *(toy / ".dvc/tmp/slurm").glob("*")]
     return [*references, *map(str, folders)]
-
-
-def trees(repository: Path) -> dict[str, str]:
-    """{experiment: what its commit holds}."""
-    form = "--format=%(refname:lstrip=4) %(tree)"
-    lines = run("git", "for-each-ref", form, "refs/exps/*/*/s-*", cwd=repository).stdout.splitlines()
-    return dict(line.split() for line in lines)
 
 
 @needs_slurm
@@ -109,13 +102,9 @@ def test_rows_of_two_nodes_are_those_of_one_machine(toy: Path, cluster: SlurmClu
     assert "2 of 2 were done before" in output
     assert (status, len(ran(toy))) == (0, 6)
 
-    other = toy.parent / "other"
-    run("git", "clone", "-q", str(toy.parent / "hub"), str(other), cwd=toy.parent)
-    for key in ("name", "email"):
-        run("git", "config", f"user.{key}", "tester@example.org", cwd=other)
-    run(*sweep_command("latent_dim=2,5", "--name", "s"), cwd=other, TOY=str(toy.parent / "marks"))
-    assert trees(other) == trees(toy.parent / "hub")
-    assert len(trees(other)) == 2
+    rows = sweep_locally(toy, "latent_dim=2,5")
+    assert rows == trees(toy.parent / "hub")
+    assert len(rows) == 2
 
 
 @needs_slurm

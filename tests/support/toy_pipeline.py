@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -92,3 +94,37 @@ def errors(folder: Path, name: str) -> dict[str, float]:
     """{experiment: error} from the report's CSV, every digit."""
     table = pd.read_csv(folder / "reports" / name / "runs.csv")
     return dict(zip(table["experiment"], table["mse"], strict=True))
+
+
+def add_hub(toy: Path) -> None:
+    """Give the toy a DVC remote and a hub, `store` and `hub` beside it. All that git tracks is committed before."""
+    parent = toy.parent
+    run("dvc", "remote", "add", "-q", "-d", "store", str(parent / "store"), cwd=toy)
+    run("git", "commit", "-qam", "remote", cwd=toy)
+    run("git", "clone", "-q", "--bare", str(toy), str(parent / "hub"), cwd=parent)
+    run("git", "remote", "add", "origin", str(parent / "hub"), cwd=toy)
+
+
+def trees(repository: Path) -> dict[str, str]:
+    """{experiment: what its commit holds} of the sweep `s`."""
+    form = "--format=%(refname:lstrip=4) %(tree)"
+    lines = run("git", "for-each-ref", form, "refs/exps/*/*/s-*", cwd=repository).stdout.splitlines()
+    return dict(line.split() for line in lines)
+
+
+def sweep_locally(toy: Path, *arguments: str) -> dict[str, str]:
+    """The trees of the sweep `s` in a new clone of the hub, on this machine alone."""
+    other = toy.parent / "other"
+    run("git", "clone", "-q", str(toy.parent / "hub"), str(other), cwd=toy.parent)
+    for key in ("name", "email"):
+        run("git", "config", f"user.{key}", "tester@example.org", cwd=other)
+    run(*sweep_command(*arguments, "--name", "s"), cwd=other, TOY=str(toy.parent / "marks"))
+    return trees(other)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until a condition holds; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
