@@ -132,8 +132,6 @@ def _make_engine(repo: Repo, head: str, environment: Mapping[str, str], options:
         return LocalEngine(repo, head, environment, options.jobs)
     hub = Hub(locate(options.hub), head, options.name)
     storage = Storage(repo, options.remote, environment)
-    hub.publish()
-    storage.check()
     return ClusterEngine(_make_scheduler(repo, head, options), hub, storage, options.scratch or "")
 
 
@@ -167,13 +165,14 @@ def _run_grid(
         state = engine.read_state()
         try:
             if not all(name in state for name in names):
+                engine.check()
                 keys = [override.partition("=")[0] for override in valid[0].overrides]
                 engine.prepare(run_shared_stages(repo, keys, environment, stop), stop.check)
             failed = supervise(engine, valid, sweep, stop)
         except KeyboardInterrupt:
             raise UserError(f"{engine.stop(names)}; the same command continues") from None
         except BaseException:
-            engine.remove_queued(names)
+            engine.abandon(names)
             raise
         engine.finish(names, failed)
     return failed

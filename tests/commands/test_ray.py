@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import ROOT
 
@@ -14,6 +13,7 @@ from tests.support.ray_cluster import RayCluster, running_cluster
 from tests.support.toy_pipeline import (
     add_hub,
     errors,
+    find_marked,
     make_toy,
     ran,
     run,
@@ -23,7 +23,6 @@ from tests.support.toy_pipeline import (
     trees,
     wait_for,
 )
-from tools.sweeps.engines.worker import MARK
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs the packages of requirements/cluster.txt"
@@ -58,19 +57,11 @@ def on_ray(toy: Path, cluster: RayCluster, *arguments: str) -> list[str]:
 def left_over(toy: Path) -> list[str]:
     """What should be gone: clones, references of the sweep, processes of experiments."""
     references = run("git", "for-each-ref", "--format=%(refname)", "refs/sweeps", cwd=toy.parent / "hub").stdout.split()
-    return [*references, *(path.name for path in (toy.parent / "scratch").glob("clone-*")), *map(str, marked(toy))]
-
-
-def marked(toy: Path) -> list[psutil.Process]:
-    """Processes that an experiment of this test has started."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if MARK in process.environ() and Path(process.cwd()).is_relative_to(toy.parent):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return [
+        *references,
+        *(path.name for path in (toy.parent / "scratch").glob("clone-*")),
+        *map(str, find_marked(toy.parent)),
+    ]
 
 
 def test_rows_of_two_nodes_are_those_of_one_machine(toy: Path, cluster: RayCluster):
@@ -102,12 +93,14 @@ def test_a_killed_node_and_a_killed_driver_leave_no_process_and_the_rows_are_mad
     wait_for(lambda: "train 9 0" in ran(toy))
     driver.kill()
     driver.wait()
-    wait_for(lambda: not marked(toy))
+    wait_for(lambda: not find_marked(toy.parent))
 
     driver = start(command, toy, variables)
     wait_for(lambda: ran(toy).count("train 9 0") == 2)
     (stage,) = [
-        process for process in marked(toy) if "train" in process.cmdline() and process.name().startswith("python")
+        process
+        for process in find_marked(toy.parent)
+        if "train" in process.cmdline() and process.name().startswith("python")
     ]
     cluster.start_node()
     cluster.kill_node(stage.environ()["SWEEP_NODE"])
@@ -131,3 +124,11 @@ def test_a_driver_without_the_token_is_not_let_in(toy: Path, cluster: RayCluster
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("--address must be that of a Ray cluster's head"), done.stderr
+
+
+def test_a_remote_that_cannot_be_written_to_ends_the_sweep_and_leaves_nothing(toy: Path, cluster: RayCluster):
+    (toy.parent / "store").write_text("not a folder")
+    done = run(*on_ray(toy, cluster, "latent_dim=2"), cwd=toy, check=False, **cluster.access)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("--remote must be one that this machine can write to; got store, ")
+    assert left_over(toy) == []

@@ -29,7 +29,7 @@ from tests.support.toy_pipeline import (
 from tools import sweep
 
 pytest.importorskip("submitit", reason="needs the packages of requirements/cluster.txt")
-from tools.sweeps.engines import slurm_jobs
+from tools.sweeps.engines import slurm_commands, slurm_jobs
 
 needs_slurm = pytest.mark.skipif(missing_program() is not None, reason=f"needs {missing_program()} of Slurm")
 
@@ -205,10 +205,10 @@ def test_squeue_is_read_row_by_row():
         "N/A|8|NODE_FAIL|node2|NodeDown|s|x\n"
         "a line of another program\n"
     )
-    assert slurm_jobs.parse_queue(text) == {
-        "s-01ab.0": slurm_jobs.Job("7_0", "RUNNING", "node1", "None"),
-        "s-01ab.12": slurm_jobs.Job("7_12", "PENDING", "", "Resources"),
-        "s|x.0": slurm_jobs.Job("8", "NODE_FAIL", "node2", "NodeDown"),
+    assert slurm_commands.parse_queue(text) == {
+        "s-01ab.0": slurm_commands.Job("7_0", "RUNNING", "node1", "None"),
+        "s-01ab.12": slurm_commands.Job("7_12", "PENDING", "", "Resources"),
+        "s|x.0": slurm_commands.Job("8", "NODE_FAIL", "node2", "NodeDown"),
     }
 
 
@@ -219,7 +219,7 @@ def test_sinfo_is_read_row_by_row():
         "c|8|(null)|drained|infinite\n"
         "d|8|(null)|idle~|1:30:00\n"
     )
-    nodes = slurm_jobs.parse_nodes(text)
+    nodes = slurm_commands.parse_nodes(text)
     assert [(node.name, node.cpus, node.gpus, node.usable) for node in nodes] == [
         ("a", 64, 4, True),
         ("b", 8, 3, False),
@@ -234,13 +234,13 @@ def test_sinfo_is_read_row_by_row():
     [("90", 90), ("1:30", 1.5), ("1:30:00", 90), ("2-0", 2880), ("1-1:30", 1530), ("1-00:00:30", 1440.5)],
 )
 def test_times_are_those_of_slurm(text: str, minutes: float):
-    assert slurm_jobs.parse_minutes(text) == minutes
+    assert slurm_commands.parse_minutes(text) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "1h", "1:2:3:4", "-1", "1\n", "\u0661"])
 def test_other_times_are_refused(text: str):
     with pytest.raises(UserError, match=r"^--time must be minutes or H:MM:SS"):
-        slurm_jobs.parse_minutes(text)
+        slurm_commands.parse_minutes(text)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from stages.autoencoder.core.errors import UserError
 from tests.stress import __main__ as stress
-from tests.stress import emulation, kills, model_kills
+from tests.stress import cluster_kills, emulation, kills, model_kills
 from tools.workspace.copies import commit_all
 
 TOY_DVC = """
@@ -204,7 +204,8 @@ def run_stress(monkeypatch):
 
         monkeypatch.setattr(stress.subprocess, "run", start)
         monkeypatch.setattr(kills, "find_power_obstacle", lambda: obstacle)
-        monkeypatch.setattr(emulation, "find_obstacle", lambda: None)
+        for module in (cluster_kills, emulation):
+            monkeypatch.setattr(module, "find_obstacle", lambda: None)
         monkeypatch.setattr(sys, "argv", ["stress", *arguments])
         try:
             stress.main()
@@ -216,26 +217,29 @@ def run_stress(monkeypatch):
 
 
 def test_numbers_of_trials_reach_the_stress_tests(run_stress):
-    started, error = run_stress("--cases", "7", "--kills", "2", "--power", "1")
+    started, error = run_stress("--cases", "7", "--kills", "2", "--power", "1", "--cluster", "4")
     assert started == [
-        "fuzz --cases 7", "kills --trials 2", "model_kills --trials 2", "kills --power --trials 1", "emulation",
+        "fuzz --cases 7", "kills --trials 2", "model_kills --trials 2", "kills --power --trials 1",
+        "cluster_kills --trials 4", "emulation",
     ]  # fmt: skip
     assert error == ""
 
 
 def test_stress_test_that_cannot_run_is_listed_and_skipped(run_stress, capsys):
     started, error = run_stress(obstacle="must be run by root")
-    assert started == ["fuzz --cases 3000", "kills --trials 18", "model_kills --trials 18", "emulation"]
+    assert started == [
+        "fuzz --cases 3000", "kills --trials 18", "model_kills --trials 18", "cluster_kills --trials 5", "emulation",
+    ]  # fmt: skip
     assert error == ""
     assert "== kills --power --trials 5: skipped; must be run by root\n" in capsys.readouterr().out
 
 
 def test_stress_test_that_fails_stops_no_other(run_stress):
     started, error = run_stress(failing="fuzz")
-    assert len(started) == 5
-    assert error == "stress: 1 of 5 tests failed: fuzz --cases 3000; see above"
+    assert len(started) == 6
+    assert error == "stress: 1 of 6 tests failed: fuzz --cases 3000; see above"
 
 
-@pytest.mark.parametrize("name", ["cases", "kills", "power"])
+@pytest.mark.parametrize("name", ["cases", "kills", "power", "cluster"])
 def test_zero_trials_are_refused(name, run_stress):
     assert run_stress(f"--{name}", "0") == ([], f"stress: --{name} must be at least 1; got 0")

@@ -1,4 +1,5 @@
-"""`python -m tests.stress`: all stress tests, one after the other: fuzz, kills (two kinds), losses of power, emulation.
+"""`python -m tests.stress`: all stress tests, one after the other: fuzz, kills, losses of power, sweeps
+on a disturbed cluster, emulation.
 
 Tests that this machine cannot run are listed and skipped. The exit status is 1 if any other test fails.
 """
@@ -8,7 +9,7 @@ import sys
 
 from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
-from tests.stress import emulation, kills
+from tests.stress import cluster_kills, emulation, kills
 from tools.workspace.arguments import ArgumentParser
 from tools.workspace.copies import ROOT
 
@@ -23,6 +24,7 @@ def main() -> None:
         help="killed runs, of dvc repro and of tools.model each (default: 18)",
     )
     parser.add_argument("--power", type=int, default=5, help="losses of power (default: 5)")
+    parser.add_argument("--cluster", type=int, default=5, help="disturbed sweeps on a cluster (default: 5)")
     options = parser.parse_args()
     for name, value in vars(options).items():
         if value < 1:
@@ -32,6 +34,7 @@ def main() -> None:
         f"kills --trials {options.kills}": None,
         f"model_kills --trials {options.kills}": None,
         f"kills --power --trials {options.power}": kills.find_power_obstacle(),
+        f"cluster_kills --trials {options.cluster}": cluster_kills.find_obstacle(),
         "emulation": emulation.find_obstacle(),
     }
     failed = []

@@ -24,6 +24,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
 from tests.support.ray_cluster import RayCluster, running_cluster
 from tests.support.servers import HOST, S3Server, running_sshd
+from tests.support.toy_pipeline import find_marked, trees
 from tools.sweeps.engines.worker import MARK
 from tools.workspace import commands
 from tools.workspace.arguments import ArgumentParser
@@ -95,14 +96,7 @@ def sweep_locally(template: Path, folder: Path) -> tuple[dict[str, str], float]:
     shutil.copytree(template, folder, symlinks=True)
     start = time.monotonic()
     commands.run([sys.executable, "-m", "tools.sweep", *GRID, "--name", "s"], cwd=folder, env=environment({}))
-    return read_trees(folder), time.monotonic() - start
-
-
-def read_trees(repository: Path) -> dict[str, str]:
-    """{experiment: what its commit holds}."""
-    form = "--format=%(refname:lstrip=4) %(tree)"
-    text = commands.git("for-each-ref", form, "refs/exps/*/*/s-*", cwd=repository)
-    return dict(line.split() for line in text.splitlines())
+    return trees(folder), time.monotonic() - start
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +156,7 @@ class Stand:
             faults.append("the sweep did not end")
         elif sweep.returncode:
             faults.append(f"status {sweep.returncode}: {log.strip().splitlines()[-1]}")
-        rows = read_trees(self.hub)
+        rows = trees(self.hub)
         if rows != expected:
             faults.append(f"rows differ: {sorted(name for name in expected if rows.get(name) != expected[name])}")
         faults += self._find_left_overs()
@@ -210,16 +204,6 @@ def small_disk(place: Path) -> Iterator[Path]:
         yield place
     finally:
         commands.run(["umount", "--lazy", str(place)])
-
-
-def find_marked(folder: Path) -> list[psutil.Process]:
-    """Processes that an experiment has started and that work below a folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if MARK in process.environ() and Path(process.cwd()).is_relative_to(folder):
-                found.append(process)
-    return found
 
 
 def kill_node(stand: Stand, sweep: Sweep) -> Sweep:

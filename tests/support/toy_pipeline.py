@@ -1,4 +1,4 @@
-"""A repository with a pipeline of two stages that take a tenth of a second, for sweeps that are disturbed."""
+"""A repository with a pipeline of two stages that take a tenth of a second, and what sweeps leave behind."""
 
 import os
 import shutil
@@ -6,10 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
-from conftest import ROOT, yaml
+import psutil
+from ruamel.yaml import YAML
+
+from tools.sweeps.engines.worker import MARK
+from tools.workspace.copies import ROOT
 
 PARAMS = ROOT / "params.yaml"
 
@@ -76,7 +81,7 @@ def make_toy(parent: Path) -> Path:
 
 def shared_once() -> str:
     """What the stage `shared` notes when it runs with the committed parameters."""
-    params = yaml.load(PARAMS.read_text())
+    params = YAML().load(PARAMS.read_text())
     return f"shared {params['latent_dim']} {params['seed']}"
 
 
@@ -120,6 +125,16 @@ def sweep_locally(toy: Path, *arguments: str) -> dict[str, str]:
         run("git", "config", f"user.{key}", "tester@example.org", cwd=other)
     run(*sweep_command(*arguments, "--name", "s"), cwd=other, TOY=str(toy.parent / "marks"))
     return trees(other)
+
+
+def find_marked(folder: Path) -> list[psutil.Process]:
+    """Processes that an experiment on a cluster has started and that work below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if MARK in process.environ() and Path(process.cwd()).is_relative_to(folder):
+                found.append(process)
+    return found
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -8,6 +8,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -79,6 +80,11 @@ class ClusterEngine:
         """None: each sweep is a job of its own."""
         return []
 
+    def check(self) -> None:
+        """Publish the commit, write to the remote. Raises UserError where this machine may not."""
+        self.hub.publish()
+        self.storage.check()
+
     def prepare(self, shared: Sequence[str], pause: Pause) -> None:
         """Push the shared outputs, and have every node fetch them. Raises UserError where no node is fit."""
         self.storage.push(shared)
@@ -123,25 +129,25 @@ class ClusterEngine:
         """The last lines of what failed."""
         return self._logs.get(name, [])[-line_count:]
 
-    def remove_queued(self, names: Iterable[str]) -> int:
-        """End what is left of these."""
-        left = self.scheduler.unfinished() & set(names)
-        self.scheduler.cancel(left)
-        return len(left)
+    def abandon(self, names: Collection[str]) -> None:
+        """End what is left of these, as far as hub and cluster can still be reached."""
+        with suppress(UserError):
+            self.stop(names)
 
     def stop(self, names: Collection[str]) -> str:
         """End what is left of these. Returns how many, in a line."""
-        count = self.remove_queued(names)
+        left = self.scheduler.unfinished() & set(names)
+        self.scheduler.cancel(left)
         self._leave()
-        return f"interrupted; {count} not finished (cancelled)"
+        return f"interrupted; {len(left)} not finished (cancelled)"
 
     def finish(self, names: Collection[str], failed: Iterable[str]) -> None:
         """Leave the cluster."""
         self._leave()
 
     def _leave(self) -> None:
-        self.hub.withdraw()
         self.scheduler.close()
+        self.hub.withdraw()
 
     def _take_outcome(self, name: str, outcome: Outcome) -> None:
         """Note what became of an experiment, and move it where its node was to blame."""

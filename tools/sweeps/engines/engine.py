@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tools.sweeps.engines.worker import experiments_of
 from tools.workspace.commands import git
 
 
@@ -32,6 +33,9 @@ class Engine(Protocol):
     def list_unrelated(self, names: Iterable[str]) -> list[str]:
         """Names of experiments in the engine's queue that would run beside those in `names`."""
 
+    def check(self) -> None:
+        """Raises UserError where the code or the outputs can't be carried to the experiments."""
+
     def prepare(self, shared: Sequence[str], pause: Callable[[float], None]) -> None:
         """Make the outputs of the shared stages, which are up to date here, reachable for the experiments.
 
@@ -48,11 +52,11 @@ class Engine(Protocol):
     def read_log(self, name: str, line_count: int) -> list[str]:
         """The last lines of an experiment's log; empty if it wrote none."""
 
-    def remove_queued(self, names: Iterable[str]) -> int:
-        """Remove experiments that have not started. Returns how many."""
+    def abandon(self, names: Collection[str]) -> None:
+        """Start no further experiment of these, after an error."""
 
     def stop(self, names: Collection[str]) -> str:
-        """Start no further experiment of these. Returns what became of them, in a line."""
+        """Start no further experiment of these, as the user wants. Returns what became of them, in a line."""
 
     def finish(self, names: Collection[str], failed: Iterable[str]) -> None:
         """Clean up after a sweep of which all experiments have ended."""
@@ -60,6 +64,6 @@ class Engine(Protocol):
 
 def list_done(commit: str) -> dict[str, str]:
     """{name: commit} of the finished experiments that started from a commit, in this repository."""
-    base = f"refs/exps/{commit[:2]}/{commit[2:]}"
+    base = experiments_of(commit)
     lines = git("for-each-ref", "--format=%(refname) %(objectname)", base).splitlines()
-    return {name.removeprefix(f"{base}/"): own for name, own in map(str.split, lines)}
+    return {name.removeprefix(base): own for name, own in map(str.split, lines)}

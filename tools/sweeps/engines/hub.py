@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.autoencoder.core.errors import UserError
+from tools.sweeps.engines.worker import experiments_of
 from tools.workspace.commands import git
 
 DEFAULT = "origin"
@@ -14,7 +15,7 @@ class Hub:
     def __init__(self, address: str, commit: str, sweep: str) -> None:
         self.address, self.commit = address, commit
         self.base = f"refs/sweeps/{sweep}"  # a full clone has the commit only if a reference leads to it
-        self._experiments = f"refs/exps/{commit[:2]}/{commit[2:]}/*"
+        self._experiments = f"{experiments_of(commit)}*"
 
     def publish(self) -> None:
         """Put the commit on the hub. Raises UserError where it can't be written to."""
@@ -26,11 +27,12 @@ class Hub:
 
     def withdraw(self) -> None:
         """Remove what `publish` has put there."""
-        self._git("push", "--quiet", "--", self.address, f":{self.base}")
+        if self._git("ls-remote", "--", self.address, self.base):
+            self._git("push", "--quiet", "--", self.address, f":{self.base}")
 
-    def _git(self, *arguments: str) -> None:
+    def _git(self, *arguments: str) -> str:
         try:
-            git(*arguments)
+            return git(*arguments)
         except UserError as error:
             raise UserError(
                 f"--hub must be a git repository that this machine can read and write; got {self.address}; {error}"

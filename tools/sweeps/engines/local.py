@@ -68,6 +68,9 @@ class LocalEngine:
         unrelated = [entry for entry in pending if entry.name not in ours or entry.baseline_rev != self.baseline]
         return [entry.name or entry.stash_rev[:7] for entry in unrelated]
 
+    def check(self) -> None:
+        """Nothing: the workers share this checkout."""
+
     def prepare(self, shared: Sequence[str], pause: Callable[[float], None]) -> None:
         """Nothing: the workers share this checkout's cache."""
 
@@ -114,6 +117,10 @@ class LocalEngine:
             output.seek(0)
             if process.returncode:
                 raise UserError(f"dvc queue start: {last_line(output.read(), 'failed')}")
+
+    def abandon(self, names: Collection[str]) -> None:
+        """Remove what has not started; running ones end by themselves."""
+        self.remove_queued(names)
 
     def stop(self, names: Collection[str]) -> str:
         """Remove what has not started, and let running ones end. Returns what is left, in a line."""

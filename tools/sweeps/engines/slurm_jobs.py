@@ -14,15 +14,15 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 
 from stages.autoencoder.core.errors import UserError
 from tools.sweeps.engines.cluster import Pause, make_launcher, parse_outcome
+from tools.sweeps.engines.slurm_commands import ENDED, Job, ask_queue, cancel_jobs, find_nodes, parse_minutes
 from tools.sweeps.engines.worker import LOG_LINES, Outcome, make_private
-from tools.workspace.commands import last_line, run
+from tools.workspace.commands import last_line
 
 PROGRAMS = ("sbatch", "squeue", "sinfo", "scancel", "srun")
 RECORD = "jobs.json"
@@ -31,42 +31,13 @@ MAX_CHECKED = 3  # nodes that are tried before the sweep starts
 POLL_SECONDS = 0.5
 QUEUE_SECONDS = 5.0  # between two calls of squeue, which cost the whole cluster
 GONE_SECONDS = 10.0  # that the result of an ended job may take to appear on a shared disk
-QUEUE_FORMAT = "%K|%i|%T|%N|%r|%j"  # the job's name last: it may hold any sign
-NODE_FORMAT = "%N|%c|%G|%T|%l"
-ENDED = {  # states of jobs that will not run any more
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
-    *("REVOKED", "TIMEOUT"),
-}
 ADVICE = {
     "OUT_OF_MEMORY": "; with SBATCH_MEM_PER_CPU=4G in its environment the sweep asks for more",
     "TIMEOUT": "; give it more with --time",
 }
 NODE_TO_BLAME = {"BOOT_FAIL", "NODE_FAIL"}
-UNUSABLE = re.compile(r"(down|drain|fail|future|unknown).*|.*\*")  # states of nodes; * does not respond
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")  # submitit puts both into a script
 FOLDER = re.compile(r"/[\w/.+-]*")  # no %, which Slurm would replace
-TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What squeue says about one job. node: "" while it has none. reason: why it waits or has ended."""
-
-    id: str
-    state: str
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Node:
-    """What sinfo says about one node. minutes: the time limit of its partition."""
-
-    name: str
-    cpus: int
-    gpus: int
-    usable: bool
-    minutes: float
 
 
 class SlurmJobs:
@@ -98,7 +69,7 @@ class SlurmJobs:
                 "--engine slurm needs the package submitit; python -m pip install -r requirements/cluster.txt"
             ) from None
         self._submitit = submitit
-        self._nodes = _find_nodes(partition, time_limit, cpus, gpus)
+        self._nodes = find_nodes(partition, time_limit, cpus, gpus)
         self._folder, self._sweep, self._partition = folder, sweep, partition
         _make_private(folder)
         self._executor = submitit.SlurmExecutor(folder)
@@ -166,14 +137,14 @@ class SlurmJobs:
         """End these; the processes on the nodes clean up after them."""
         names = set(names)
         self._waiting = {name: task for name, task in self._waiting.items() if name not in names}
-        _cancel_jobs({key for name, key in self._keys.items() if name in names})
+        cancel_jobs({key for name, key in self._keys.items() if name in names})
         self._keys = {name: key for name, key in self._keys.items() if name not in names}
         self._save()
 
     def close(self) -> None:
         """Remove the files, unless a log may still be of use, and jobs that Slurm would run though they are done."""
         with suppress(UserError):  # as where a node was lost for Slurm alone
-            _cancel_jobs(self._sent - set(self._keys.values()))
+            cancel_jobs(self._sent - set(self._keys.values()))
         if not self._keys and not self._gone:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -219,7 +190,7 @@ class SlurmJobs:
         """Ask squeue which jobs will not run any more. Nothing while it gives no answer."""
         self._asked = time.monotonic()
         try:
-            jobs = _ask_queue()
+            jobs = ask_queue()
         except UserError as error:
             if self._answering:
                 print(f"sweep: {error}; the jobs go on, and the sweep waits for Slurm", flush=True)
@@ -255,7 +226,7 @@ class SlurmJobs:
         path = self._folder / RECORD
         if not path.exists():
             return {}
-        jobs = _ask_queue()
+        jobs = ask_queue()
         record: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return {name: key for name, key in record.items() if name and key in jobs and jobs[key].state not in ENDED}
 
@@ -283,82 +254,6 @@ def _make_launcher() -> Callable[[str, str], None]:
         part.replace(answer)
 
     return launch_by_slurm
-
-
-def _ask_queue() -> dict[str, Job]:
-    """{key: job} of this user. Raises UserError where Slurm does not answer."""
-    states = ["--states=all", f"--user={os.getuid()}"]
-    return parse_queue(run(["squeue", "--array", "--noheader", f"--format={QUEUE_FORMAT}", *states], new_session=True))
-
-
-def _cancel_jobs(keys: Collection[str]) -> None:
-    """End those of these jobs that wait or run. Raises UserError where Slurm does not answer."""
-    if keys and (ids := [job.id for key, job in _ask_queue().items() if key in keys and job.state not in ENDED]):
-        run(["scancel", "--quiet", *ids], new_session=True)
-
-
-def parse_queue(text: str) -> dict[str, Job]:
-    """{NAME.INDEX: job} from what squeue prints; INDEX is that in an array, or 0."""
-    rows = [line.split("|", 5) for line in text.splitlines() if line.count("|") >= 5]
-    return {
-        f"{name.strip()}.{index if index.isdecimal() else 0}": Job(job_id, state, node, reason)
-        for index, job_id, state, node, reason, name in rows
-    }
-
-
-def _find_nodes(partition: str, time_limit: str | None, cpus: float, gpus: float) -> dict[str, bool]:
-    """{name: whether it is up} of the nodes that are large enough for a job. Raises UserError where none is up."""
-    for name, value in (("cpus", cpus), ("gpus", gpus)):
-        if value != int(value):
-            raise UserError(f"--{name} must be a whole number with --engine slurm; got {value}")
-    sinfo = ["sinfo", "--noheader"]
-    nodes = parse_nodes(run([*sinfo, "--Node", f"--partition={partition}", f"--format={NODE_FORMAT}"]))
-    if not nodes:
-        known = ", ".join(run([*sinfo, "--format=%R"]).split())
-        raise UserError(f"--partition must be one of Slurm's: {known}; got {partition}")
-    if time_limit is not None and (minutes := parse_minutes(time_limit)) > nodes[0].minutes:
-        raise UserError(
-            f"--time must be at most {nodes[0].minutes:g} minutes, the limit of partition {partition}; got {minutes:g}"
-        )
-    fit = {node.name: node.usable for node in nodes if node.cpus >= cpus and node.gpus >= gpus}
-    if not fit:
-        raise UserError(
-            f"--cpus and --gpus must be what one node of partition {partition} has; got {cpus:g} and {gpus:g}; its"
-            f" nodes have at most {max(node.cpus for node in nodes)} and {max(node.gpus for node in nodes)}"
-        )
-    if not any(fit.values()):
-        raise UserError(f"partition {partition}: no node that is large enough is up; sinfo --partition={partition}")
-    return fit
-
-
-def parse_nodes(text: str) -> list[Node]:
-    """The nodes from what sinfo prints: `node1|64|gpu:a100:4(S:0-1)|idle|1-00:00:00`."""
-    rows = [line.split("|") for line in text.splitlines()]
-    return [
-        Node(
-            name,
-            int(cpus),
-            sum(map(int, re.findall(r"\bgpu(?::[^:,()]+)?:(\d+)", gres))),
-            not UNUSABLE.fullmatch(state),
-            parse_minutes(limit),
-        )
-        for name, cpus, gres, state, limit in rows
-    ]
-
-
-def parse_minutes(text: str) -> float:
-    """Minutes from a time as Slurm writes it. Raises UserError for anything else."""
-    if text == "infinite":
-        return math.inf
-    match = TIME.fullmatch(text)
-    if not match:
-        raise UserError(f"--time must be minutes or H:MM:SS, such as 90 or 1:30:00; got {text!r:.40}")
-    days, *parts = (int(part) if part else None for part in match.groups())
-    numbers = [part for part in parts if part is not None]
-    if days is None and len(numbers) < 3:  # then minutes come first, otherwise hours
-        numbers = [0, *numbers]
-    hours, minutes, seconds = [*numbers, 0, 0][:3]
-    return (days or 0) * 24 * 60 + hours * 60 + minutes + seconds / 60
 
 
 def _make_private(folder: Path) -> None:

@@ -331,10 +331,14 @@ def _link_file(source: str, target: str) -> str:
     return target
 
 
+def experiments_of(commit: str) -> str:
+    """Where git's references to the experiments that start from a commit are, as DVC names it."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/"
+
+
 def _reference(task: Task) -> str:
-    """The reference of the experiment, as DVC names it."""
-    commit = task["commit"]
-    return f"refs/exps/{commit[:2]}/{commit[2:]}/{task['name']}"
+    """The reference of the experiment."""
+    return experiments_of(task["commit"]) + task["name"]
 
 
 def _is_done(call: _Caller, task: Task) -> bool:
