@@ -48,6 +48,7 @@ REQUIRED = {
 
 def main() -> None:
     logging.getLogger("kombu").setLevel(logging.ERROR)  # it warns that the queue is a folder and has no host
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells each step of a connection
     options = _parse_options()
     head = checks.check_git()
     environment = worker_environment()

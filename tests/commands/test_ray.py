@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from tests.support.ray_cluster import RayCluster, running_cluster
+from tests.support.servers import HOST, running_sshd
 from tests.support.toy_pipeline import (
     add_hub,
     errors,
@@ -124,6 +126,20 @@ def test_a_driver_without_the_token_is_not_let_in(toy: Path, cluster: RayCluster
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("--address must be that of a Ray cluster's head"), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("sshd"), reason="needs openssh-server")
+def test_the_checkout_is_the_hub_and_ssh_the_remote(toy: Path, cluster: RayCluster, tmp_path: Path):
+    with running_sshd(tmp_path / "ssh") as ssh:
+        run("dvc", "remote", "add", "-q", "-d", "far", f"ssh://{HOST}:{ssh['PORT']}{tmp_path}/far", cwd=toy)
+        run("dvc", "remote", "modify", "-q", "far", "keyfile", str(tmp_path / "ssh/user"), cwd=toy)
+        run("git", "commit", "-qam", "far", cwd=toy)
+        command = on_ray(toy, cluster, "latent_dim=2,3", "--hub", ".")
+        done = run(*command, cwd=toy, check=False, TOY=str(tmp_path / "marks"), **cluster.access)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert errors(toy, "s") == {"s-latent_dim-2": 1 / 3 / 2, "s-latent_dim-3": 1 / 3 / 3}
+        assert any((tmp_path / "far").rglob("*"))
+        assert run("git", "for-each-ref", "refs/sweeps", cwd=toy).stdout == ""
 
 
 def test_a_remote_that_cannot_be_written_to_ends_the_sweep_and_leaves_nothing(toy: Path, cluster: RayCluster):

@@ -69,6 +69,7 @@ def running_sshd(folder: Path) -> Iterator[dict[str, str]]:
         "StrictModes": "no",
         "UsePAM": "no",
         "PasswordAuthentication": "no",
+        "Subsystem": "sftp internal-sftp",
     }
     (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     Path("/run/sshd").mkdir(exist_ok=True)
