@@ -144,6 +144,8 @@ def variant_scores(test: ImageRows, codes: np.ndarray, bottleneck: Bottleneck) -
     if bottleneck.is_variational:
         terms = arrays.load(RECONSTRUCTIONS, "sampled_bce", "kl")[0]
         metrics |= {"elbo": -mean(terms["sampled_bce"]) - mean(terms["kl"]), "kl": mean(terms["kl"])}
+        if "nll" in arrays.describe(RECONSTRUCTIONS)[1]:
+            metrics["nll"] = mean(arrays.load(RECONSTRUCTIONS, "nll")[0]["nll"])
         metrics["active_units"] = code_usage.active_units(codes)
     if bottleneck.is_sparse:
         add_score(metrics, "hoyer", code_usage.hoyer, codes)

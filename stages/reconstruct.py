@@ -1,10 +1,11 @@
 """Stage reconstruct: the test images through the model -> data/reconstructions.safetensors, plots/reconstruct/.
 
-Reads data/model, data/raw, data/split/test and params device, numerics, threads; the model file says what the model
-is. Arrays, for each test image in order of `index`: output float32 (N, C, H, W), its reconstruction;
+Reads data/model, data/raw, data/split/test and params device, numerics, threads, reconstruct; the model file says what
+the model is. Arrays, for each test image in order of `index`: output float32 (N, C, H, W), its reconstruction;
 bce float32 (N,), its binary cross-entropy in nats; of a denoising model also `given` and `denoised`, the corrupted
-image and its reconstruction; of a variational one sampled_bce and kl, the two terms of its ELBO in nats. The
-description has the digest of the model file.
+image and its reconstruction; of a variational one sampled_bce and kl, the two terms of its ELBO in nats, and nll, an
+estimate of -log p(x) in nats, if params reconstruct asks for it. A model that was trained on drawn pixels gets a draw
+of the test images, and all of these but `output` belong to that draw. The description has the digest of the model file.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -25,12 +26,17 @@ from stages.autoencoder.data.split_files import TEST
 from stages.autoencoder.figures import decoded_codes
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import devices, inference, model_file
-from stages.autoencoder.model.autoencoder import Autoencoder
-from stages.autoencoder.model.objectives import binary_cross_entropy, gaussian_kl
-from stages.autoencoder.params.model_use import ModelUseParams
+from stages.autoencoder.model.autoencoder import Autoencoder, reparametrise
+from stages.autoencoder.model.objectives import (
+    binary_cross_entropy,
+    gaussian_kl,
+    importance_weighted,
+    log_density_ratio,
+)
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.denoising import Denoising
-from stages.autoencoder.training.corruption import corrupt
+from stages.autoencoder.params.reconstruct import ReconstructParams
+from stages.autoencoder.training.inputs import DrawnImages, corrupt
 from stages.runtime.command import run_stage
 
 MODEL = Path("data/model.safetensors")
@@ -41,24 +47,25 @@ Results = dict[str, np.ndarray]
 
 
 def main() -> None:
-    params = loader.load(ModelUseParams)
+    params = loader.load(ReconstructParams)
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
     model, about, mixture = model_file.load(MODEL, device)
     test = split_files.load(TEST)
-    save_results(model, about.corruption, test.images, digest, device)
+    given = test.images if about.binarize == "none" else DrawnImages(test.images, test.index)
+    save_results(model, about.corruption, given, params.reconstruct.importance_samples, digest, device)
 
-    save_pictures(test.images, about.corruption is not None, model.spec.latent_dim)
-    codes = inference.encode(model, test.images, device)
+    save_pictures(test.images, given, about.corruption is not None, model.spec.latent_dim)
+    codes = inference.encode(model, given, device)
     for picture in decoded_codes.pictures_of_codes(model, mixture, codes, test.classes, device):
         path = PICTURES / f"{picture.name}.png"
         image_grids.save_rows(path, picture.rows, title=picture.title, captions=picture.captions)
 
 
 def save_results(
-    model: Autoencoder, corruption: Denoising | None, test: ImageRows, digest: str, device: torch.device
+    model: Autoencoder, corruption: Denoising | None, test: ImageRows, samples: int, digest: str, device: torch.device
 ) -> None:
-    """Write the arrays that the docstring of this module lists, batch by batch."""
+    """Write the arrays that the docstring of this module lists, batch by batch. samples: of each code, for nll."""
     images, numbers = (np.float32, test.shape), (np.float32, (len(test),))
     layout: dict[str, tuple[Any, tuple[int, ...]]] = {"output": images, "bce": numbers}
     functions: list[Callable[[np.ndarray], Results]] = [partial(reconstruct, model, device)]
@@ -70,6 +77,9 @@ def save_results(
         layout |= {"sampled_bce": numbers, "kl": numbers}
         sampling = torch.Generator(device).manual_seed(NOISE_SEED)
         functions.append(partial(compute_elbo_terms, model, device, sampling))
+        if samples:
+            layout |= {"nll": numbers}
+            functions.append(partial(estimate_nll, model, device, samples, sampling))
     with arrays.create(RECONSTRUCTIONS, layout, {"model": digest}) as file:
         for batch in pieces(len(test), piece_length(model.spec.shape, inference.BATCH_SIZE)):
             clean = test[batch]
@@ -110,13 +120,36 @@ def compute_elbo_terms(model: Autoencoder, device: torch.device, noise: torch.Ge
     return {"sampled_bce": sampled_bce, "kl": kl}
 
 
-def save_pictures(test: ImageRows, denoising: bool, latent_dim: int) -> None:
-    """Test images above their reconstructions; of a denoising model also noisy, denoised and clean images."""
+def estimate_nll(
+    model: Autoencoder, device: torch.device, samples: int, noise: torch.Generator, clean: np.ndarray
+) -> Results:
+    """nll: -log p(x) by importance sampling with the encoder as proposal (Burda et al. 2016), in nats (B,)."""
+
+    def nll(x: Tensor) -> Tensor:
+        encoded = model.code(x)
+        assert encoded.mean is not None and encoded.log_var is not None  # noqa: S101, PT018 - the model is variational
+        log_weights = []
+        for _ in range(samples):
+            z = reparametrise(encoded.mean, encoded.log_var, noise)
+            error = binary_cross_entropy(model.decoder(z), x)
+            log_weights.append(log_density_ratio(z, encoded.mean, encoded.log_var) - error)
+        return importance_weighted(torch.stack(log_weights, 1).double())
+
+    return {"nll": inference.apply(nll, clean, device)}
+
+
+def save_pictures(test: ImageRows, given: ImageRows, denoising: bool, latent_dim: int) -> None:
+    """Test images above their reconstructions; of a denoising model also noisy, denoised and clean images.
+
+    given: what the model got, the test images or a draw of them.
+    """
     names = ("output", "given", "denoised") if denoising else ("output",)
     chosen = {name: evenly_spaced(arrays.map_array(RECONSTRUCTIONS, name), COLUMNS) for name in names}
     clean = evenly_spaced(test, COLUMNS)
     difference = np.abs(chosen["output"] - to_unit(clean))
     rows = [("original", clean), ("reconstruction", chosen["output"]), ("|difference|", difference)]
+    if given is not test:
+        rows.insert(1, ("drawn", evenly_spaced(given, COLUMNS)))
     title = f"Test images, and what becomes of them in a code of {latent_dim} numbers"
     image_grids.save_rows(PICTURES / "reconstructions.png", rows, title=title)
     if denoising:

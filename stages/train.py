@@ -30,8 +30,9 @@ from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
 from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.train import TrainParams
+from stages.autoencoder.params.train import Binarize, TrainParams
 from stages.autoencoder.training import checkpoint, mixture_fit
+from stages.autoencoder.training.inputs import DrawnImages
 from stages.autoencoder.training.loop import EpochResult, Training
 from stages.autoencoder.training.preparation import prepare
 from stages.runtime import processes
@@ -54,8 +55,9 @@ def main() -> None:
 
 def train(params: TrainParams) -> None:
     """Train and write all outputs; of several processes, the first writes."""
-    part, valid = split_files.load(TRAIN), split_files.load(VALID).images
-    training = prepare(params, part.images, valid)
+    part, validation = split_files.load(TRAIN), split_files.load(VALID)
+    valid = validation.images
+    training = prepare(params, *choose_images(params.train.binarize, part, validation))
     fingerprint = checkpoint.compute_fingerprint(params.model_dump_json(), [TRAIN, VALID])
     originals = pixels.evenly_spaced(valid, PREVIEWS)
     previews = checkpoint.load(UNFINISHED, fingerprint, training)  # (epochs, PREVIEWS, C, H, W)
@@ -87,6 +89,18 @@ def train(params: TrainParams) -> None:
     strip = [(f"epoch {epoch}", previews[epoch - 1]) for epoch in chosen]
     image_grids.save_rows(STRIP, [("original", originals), *strip])
     UNFINISHED.unlink(missing_ok=True)
+
+
+def choose_images(binarize: Binarize, train: Part, valid: Part) -> tuple[ImageRows, ImageRows]:
+    """What the training sees: the grey images, or a draw of them. With `dynamic`, it draws those that train itself."""
+    drawn_train, drawn_valid = (DrawnImages(part.images, part.index) for part in (train, valid))
+    match binarize:
+        case "none":
+            return train.images, valid.images
+        case "dynamic":
+            return train.images, drawn_valid
+        case "static":
+            return drawn_train, drawn_valid
 
 
 def report_progress(training: Training) -> Iterator[EpochResult]:
@@ -134,6 +148,7 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
         class_names=tuple(train.class_names),
         normal_classes=tuple(train.normal_classes),
         fitting=train.fitting,
+        binarize=settings.binarize,
     )
     model_file.save(MODEL, model, about, None if model.is_variational else fit_mixture(training, train.images, valid))
     table = io.StringIO()

@@ -12,7 +12,7 @@ from stages.autoencoder.model import objectives
 from stages.autoencoder.model.autoencoder import reparametrise
 from stages.autoencoder.params.denoising import Corruption
 from stages.autoencoder.training import augmentation
-from stages.autoencoder.training.corruption import corrupt
+from stages.autoencoder.training.inputs import DrawnImages, corrupt, draw
 
 
 def generator(seed=0):
@@ -24,6 +24,19 @@ def test_gaussian_kl_matches_torch_distributions():
     expected = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(objectives.gaussian_kl(mean, log_var), expected)
     assert objectives.gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3)).tolist() == [0, 0]
+
+
+def test_log_density_ratio_is_that_of_torch_distributions():
+    mean, log_var, z = (torch.randn(6, 3, generator=generator(seed)) for seed in range(3))
+    prior, posterior = Normal(0.0, 1.0), Normal(mean, (log_var / 2).exp())
+    expected = (prior.log_prob(z) - posterior.log_prob(z)).sum(1)
+    torch.testing.assert_close(objectives.log_density_ratio(z, mean, log_var), expected)
+
+
+def test_importance_weighted_bound_is_the_log_of_the_mean_weight():
+    weights = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])
+    found = objectives.importance_weighted(weights.log() - 500)  # whose weights themselves would be 0 in float32
+    torch.testing.assert_close(found, 500 - torch.tensor([3.0, 4.0]).log())
 
 
 def test_gaussian_kl_refuses_two_shapes():
@@ -117,6 +130,29 @@ def test_a_pixel_of_a_colour_image_is_hit_in_all_channels():
 def test_an_unknown_corruption_is_refused():
     with pytest.raises(ValueError, match="one of gaussian, salt_and_pepper, masking; got rain"):
         corrupt(torch.zeros(1, 1, 2, 2), "rain", 0.1, generator())
+
+
+def test_drawn_pixels_are_white_as_often_as_they_are_grey():
+    levels = torch.tensor([0.0, 0.1, 0.5, 1.0])
+    drawn = draw(levels.repeat(10_000, 1)[:, None, None], generator())
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert drawn.mean((0, 1, 2)).tolist() == pytest.approx(levels.tolist(), abs=0.015)
+
+
+def test_an_image_that_is_drawn_once_depends_on_its_row_alone():
+    grey = np.random.default_rng(0).integers(0, 256, (400, 1, 5, 4), np.uint8)
+    grey[:, :, 0] = [0, 255, 0, 255]
+    drawn = DrawnImages(grey, np.arange(400))
+    assert drawn.shape == grey.shape
+    every = drawn[:]
+    assert set(np.unique(every)) == {0, 255}
+    assert np.array_equal(every[:, :, 0], grey[:, :, 0])
+    level = every / 255 - grey / 255  # 0 in the mean, of a variance p (1 - p)
+    assert abs(level.mean()) < 4 * np.sqrt((grey / 255 * (1 - grey / 255)).sum()) / grey.size
+    part = DrawnImages(grey[[7, 3]], np.array([7, 3]))
+    for rows, expected in ((0, every[7]), (slice(1, 2), every[3:4]), (np.array([1, 0]), every[[3, 7]])):
+        assert np.array_equal(part[rows], expected)
+    assert not np.array_equal(every[7], DrawnImages(grey[[7]], np.array([8]))[0])
 
 
 def blob(batch=200, height=28, width=20):

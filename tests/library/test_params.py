@@ -248,6 +248,15 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
             "train.denoising.level must be a share of the pixels",
         ),
         ({"train": {"precision": "bf16"}}, "train.precision must be fp32 with numerics portable; got bf16"),
+        ({"train": {"binarize": "static"}}, "train.loss must be bce with train.binarize static"),
+        (
+            {"train": {"binarize": "static", "loss": "bce"}},
+            "train.augment.max_images must be 0 with train.binarize static, because moved pixels are grey; got 10000",
+        ),
+        (
+            {"train": {"variational": {"samples": 5, "beta": 2.0}}},
+            "train.variational.beta must be 1 with several samples, for which there is no other bound; got 2.0",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_together_are_refused(workspace, changes, message):

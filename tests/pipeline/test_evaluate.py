@@ -19,7 +19,7 @@ from stages.autoencoder.figures import code_figures, score_figures
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.scores import anomalies, pca, probes
 from stages.autoencoder.scores.probes import LabelledCodes
-from stages.autoencoder.training import corruption
+from stages.autoencoder.training import inputs
 from tests.support import model_files, stage_folders
 
 RECONSTRUCTIONS = Path("data/reconstructions.safetensors")
@@ -27,7 +27,7 @@ EVERY = stage_folders.EVERY
 OF_VARIANT = {
     "undercomplete": ({}, []),
     "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
-    "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "active_units"]),
+    "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "nll", "active_units"]),
     "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active"]),
     "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active"]),
     "anomalies": ({"normal": (0, 2)}, ["auroc", "precision", "recall", "f1"]),
@@ -51,7 +51,8 @@ def pixels(name="test"):
 @pytest.mark.parametrize("variant", OF_VARIANT)
 def test_each_variant_has_its_columns_and_no_others_in_this_order(variant, workspace, undrawn):
     settings, added = OF_VARIANT[variant]
-    stage_folders.make(workspace({"embed": {"map": "tsne" if variant == "undercomplete" else "none"}}), **settings)
+    changes = {"embed": {"map": "tsne" if variant == "undercomplete" else "none"}}
+    stage_folders.make(workspace(changes | {"reconstruct": {"importance_samples": 2}}), **settings)
     stage_folders.run()
     expected = EVERY + added
     assert list(stage_folders.metrics()) == [name for name in expected if variant == "undercomplete" or name != "trust"]
@@ -152,7 +153,7 @@ def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
     stage_folders.run()
     clean = pixels()
     noise = torch.Generator().manual_seed(0)
-    noisy = corruption.corrupt(torch.from_numpy(clean), "masking", 0.3, noise)
+    noisy = inputs.corrupt(torch.from_numpy(clean), "masking", 0.3, noise)
     with torch.no_grad():
         output = made(noisy)
     gains = [
@@ -176,6 +177,41 @@ def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, und
         bce = torch.nn.functional.binary_cross_entropy(made.decode(code.z), x, reduction="sum") / 40
     assert found["kl"] == pytest.approx(kl.item(), rel=1e-4)
     assert found["elbo"] == pytest.approx(-(bce + kl).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+def test_nll_is_that_of_the_integral_over_the_code(binarize, workspace, undrawn):
+    """With one dimension, p(x) is the mean of p(x | z) over a fine grid of the prior."""
+    changes = {"embed": {"map": "none"}, "reconstruct": {"importance_samples": 3000}}
+    made = stage_folders.make(workspace(changes), bottleneck="gaussian", latent_dim=1, binarize=binarize)
+    stage_folders.run()
+    x = torch.from_numpy(pixels()).double()
+    if binarize == "dynamic":
+        given = inputs.DrawnImages(stage_folders.read_images(), np.arange(60, 100))
+        x = torch.from_numpy(given[:] / 255)
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    with torch.no_grad():
+        logits = made.double().decoder(grid[:, None])
+    likelihood = -torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[None].expand(len(x), *logits.shape), x[:, None].expand(-1, len(grid), *x.shape[1:]), reduction="none"
+    ).sum((2, 3, 4))
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(grid)
+    expected = -(likelihood + prior + np.log(16 / 4000)).logsumexp(1).mean().item()
+    found = stage_folders.metrics()
+    assert found["nll"] == pytest.approx(expected, abs=0.02)
+    assert found["nll"] < -found["elbo"]
+
+
+def test_a_model_of_drawn_pixels_is_given_a_draw_and_measured_on_grey_images(workspace, undrawn):
+    made = stage_folders.make(workspace({"embed": {"map": "none"}}), binarize="static")
+    stage_folders.run()
+    given = inputs.DrawnImages(stage_folders.read_images(), np.arange(60, 100))[:] / np.float32(255)
+    with torch.no_grad():
+        output = made(torch.from_numpy(given)).numpy()
+    found = stage_folders.metrics()
+    assert found["mse"] == pytest.approx(np.mean((output - pixels()) ** 2), rel=1e-4)
+    bce = torch.nn.functional.binary_cross_entropy(torch.from_numpy(output), torch.from_numpy(given), reduction="sum")
+    assert found["bce"] == pytest.approx(bce.item() / 40, rel=1e-4)
 
 
 def test_anomalies_are_the_images_of_classes_that_are_not_normal(workspace, undrawn):

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import merged
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
+from stages import check, download, split
 from stages import train as train_stage
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
@@ -38,7 +40,7 @@ def settings(params):
 
     def make(latent_dim=4, **changes):
         small = {"architecture": "mlp", "mlp": {"widths": [32]}, "epochs": 3, "batch_size": 64, "learning_rate": 0.01}
-        section = params["train"] | small | changes
+        section = merged(params["train"], small | changes)
         values = {name: params[name] for name in TrainParams.model_fields} | {
             "latent_dim": latent_dim,
             "train": section,
@@ -86,6 +88,80 @@ def test_every_variant_learns(settings, digits, variant, optimizer):
     history = list(training.epochs())
     assert history[-1].valid < 0.7 * untrained
     assert history[-1].train < history[0].train
+
+
+@pytest.mark.parametrize("binarize", ["dynamic", "static"])
+def test_what_trains_on_drawn_pixels_sees_no_grey(workspace, monkeypatch, binarize):
+    """The targets are black and white; static ones are the same in each epoch, dynamic ones are not."""
+    augment = {"max_images": 0}
+    change = {"variant": "variational", "loss": "bce", "binarize": binarize, "augment": augment, "batch_size": 5000}
+    workspace({"train": change})
+    targets = []
+
+    def error(logits, target):
+        targets.append(target)
+        return objectives.binary_cross_entropy(logits, target)
+
+    monkeypatch.setitem(objectives.RECONSTRUCTION_LOSSES, "bce", error)
+    for stage in (check, download, split, train_stage):
+        stage.main()
+    assert all(set(target.unique().tolist()) == {0.0, 1.0} for target in targets)
+    first, second = (sorted(target.flatten(1).tolist()) for target in targets[::2])
+    assert (first == second) == (binarize == "static")
+    assert targets[1].equal(targets[3])  # those of validation
+    assert model_file.load("data/model.safetensors").about.binarize == binarize
+
+
+@pytest.fixture
+def bound(settings, digits):
+    """The objective of a small variational model with three samples, fixed batch norm and images for it."""
+    chosen = settings(2, variant="variational", loss="bce", variational={"samples": 3})
+    training = prepare(chosen, digits[:600], digits[600:800])
+    training.model.eval()
+    return training.objective, torch.from_numpy(digits[:5] / np.float32(255))
+
+
+def weights_of(objective, images, seed):
+    """log w of three samples of each code, by torch's distributions."""
+    generator = torch.Generator().manual_seed(seed)
+    model = objective.model
+    code = model.code(images)
+    noise = torch.randn(5, 3, 2, generator=generator)
+    posterior = torch.distributions.Normal(code.mean[:, None], (code.log_var[:, None] / 2).exp())
+    z = posterior.loc + noise * posterior.scale
+    logits = model.decoder(z.flatten(0, 1)).view(5, 3, -1)
+    likelihood = torch.distributions.Bernoulli(logits=logits, validate_args=False).log_prob(images.flatten(1)[:, None])
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(2)
+    return likelihood.sum(2) + prior - posterior.log_prob(z).sum(2)
+
+
+def test_the_importance_weighted_objective_is_its_bound_and_the_decoder_gets_its_gradient(bound):
+    objective, images = bound
+    got = objective(images, torch.Generator().manual_seed(4), 1.0)
+    log_weights = weights_of(objective, images, 4)
+    expected = -log_weights.exp().mean(1).log()
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    decoder = list(objective.model.decoder.parameters())
+    for mine, autograd in zip(
+        torch.autograd.grad(got.sum(), decoder), torch.autograd.grad(expected.sum(), decoder), strict=True
+    ):
+        torch.testing.assert_close(mine, autograd, rtol=1e-3, atol=1e-4)
+
+
+def test_the_encoder_gets_the_gradient_of_the_bound_in_the_mean_with_less_noise(bound):
+    objective, images = bound
+    last = objective.model.encoder[-1].weight
+    mine, plain = [], []
+    for seed in range(600):
+        generator = torch.Generator().manual_seed(seed)
+        mine.append(torch.autograd.grad(objective(images, generator, 1.0).sum(), last)[0])
+        loss = -weights_of(objective, images, seed).logsumexp(1).sum()
+        plain.append(torch.autograd.grad(loss, last)[0])
+    mine, plain = torch.stack(mine).flatten(1), torch.stack(plain).flatten(1)
+    difference = mine - plain
+    error = difference.std(0) / len(mine) ** 0.5
+    assert ((difference.mean(0) / error).square().mean() < 2).item()
+    assert mine.var(0).sum() < plain.var(0).sum()
 
 
 def polar(matrix):

@@ -27,7 +27,7 @@ from stages.autoencoder.params.embed import Embed
 from stages.autoencoder.scores import maps
 from stages.autoencoder.sources import builtin
 from stages.autoencoder.sources.torchvision_datasets import datasets
-from stages.autoencoder.training.corruption import corrupt
+from stages.autoencoder.training.inputs import corrupt
 from stages.autoencoder.training.preparation import choose_bottleneck
 from tests.support.source_tree import TOP, imported_modules, imports, modules, tree
 

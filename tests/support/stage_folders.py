@@ -35,6 +35,7 @@ def make(
     constant: bool = False,
     names: bool = False,
     masks: bool = False,
+    binarize: str = "none",
 ) -> autoencoder.Autoencoder:
     """Write data/raw, train and test part and data/model.safetensors; params.yaml is the caller's.
 
@@ -63,7 +64,8 @@ def make(
     torch.manual_seed(0)
     spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
     made = autoencoder.Autoencoder(spec)
-    model_files.save(folder / "data/model.safetensors", made, corruption, class_names=CLASS_NAMES[:classes])
+    changes = {"class_names": CLASS_NAMES[:classes], "binarize": binarize}
+    model_files.save(folder / "data/model.safetensors", made, corruption, **changes)
     return made.eval()
 
 

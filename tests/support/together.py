@@ -31,6 +31,12 @@ TRAININGS = {  # what differs from params.yaml in the section train
     "conv": {"architecture": "conv", "conv": {"channels": [4, 8], "widths": [16]}, "max_grad_norm": 1.0},
     "variational": {"variant": "variational", "loss": "bce"},
     "denoising": {"variant": "denoising", "optimizer": "adamw", "denoising": {"corruption": "masking", "level": 0.5}},
+    "importance_weighted": {
+        "variant": "variational",
+        "loss": "bce",
+        "binarize": "dynamic",
+        "variational": {"beta": 1.0, "warmup_epochs": 0, "samples": 3},
+    },
     "top_k": {"variant": "sparse", "sparse": {"penalty": "top_k", "weight": 0.0, "k": 3}},
 }
 Tensors = dict[str, torch.Tensor]

@@ -39,6 +39,7 @@ class Description:
     class_names: tuple[Text, ...]  # of the training part; () if it has none
     normal_classes: tuple[Text, ...]  # the only ones that trained; () if all did
     fitting: Fitting  # how an image of any size becomes the model's input
+    binarize: Text = "none"  # how its training drew black and white pixels
 
 
 class StoredModel(NamedTuple):

@@ -4,6 +4,7 @@ Each formula stands here once. All are per image, summed over its pixels or its 
 that reconstruction error and KL divergence have the same scale; the caller takes the mean over images.
 """
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -41,6 +42,23 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 def gaussian_kl_by_dimension(mean: Tensor, log_var: Tensor) -> Tensor:
     """The summands of gaussian_kl, (B, D): how much each dimension of the code says about the image."""
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
+def log_density_ratio(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """log p(z) - log q(z), with the prior p = N(0, I) and q = N(mean, exp(log_var)), in nats.
+
+    z, mean, log_var: float (..., D), which broadcast. Returns (...). Its mean over z from q is minus gaussian_kl.
+    """
+    return 0.5 * ((z - mean).square() / log_var.exp() + log_var - z.square()).sum(-1)
+
+
+def importance_weighted(log_weights: Tensor) -> Tensor:
+    """-log of the mean weight (Burda et al. 2016, equation 8): (..., k), log p(x, z) - log q(z) at k samples -> (...).
+
+    For an image x of black and white pixels an estimate of -log p(x), in nats: its expectation is not below it, and
+    falls towards it as k grows.
+    """
+    return math.log(log_weights.shape[-1]) - log_weights.logsumexp(-1)
 
 
 def l1(codes: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from stages.autoencoder.params.denoising import Denoising
 
 Variant = Literal["undercomplete", "overcomplete", "denoising", "sparse", "variational"]
 Loss = Literal["mse", "bce"]
+Binarize = Literal["none", "dynamic", "static"]
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -66,10 +67,11 @@ class Sparse(Section):
 
 
 class Variational(Section):
-    """The weight of the KL divergence."""
+    """The bound that is maximised."""
 
     beta: float = Field(ge=0, description="weight of the KL divergence; 1 gives the ELBO")
     warmup_epochs: int = Field(ge=0, description="beta grows linearly from 0 over this many epochs; 0: no warm-up")
+    samples: int = Field(ge=1, le=4096, description="of each code; above 1: the importance-weighted bound")
 
 
 class Train(Section):
@@ -80,6 +82,10 @@ class Train(Section):
     mlp: Mlp
     conv: Conv
     loss: Loss = Field(description="mse: squared error; bce: binary cross-entropy")
+    binarize: Binarize = Field(
+        description="draw black or white pixels, white with their grey level as probability; dynamic: of training"
+        " images anew in each epoch; static: once"
+    )
     epochs: int = Field(ge=1, le=100_000, description="passes over the training part")
     batch_size: Literal["auto"] | Annotated[int, Field(ge=2, le=65536)] = Field(
         json_schema_extra={"rule": "auto, or an integer >= 2 and <= 65536"},
@@ -147,6 +153,21 @@ class TrainParams(Section):
             raise ValueError(
                 f"train.denoising.level must be a share of the pixels, at most 1, for {denoising.corruption};"
                 f" got {denoising.level}"
+            )
+        if train.binarize != "none" and train.loss != "bce":
+            raise ValueError(
+                f"train.loss must be bce with train.binarize {train.binarize}, for pixels that are black or white;"
+                f" got {train.loss}"
+            )
+        if train.binarize == "static" and train.augment.max_images:
+            raise ValueError(
+                "train.augment.max_images must be 0 with train.binarize static, because moved pixels are grey; got"
+                f" {train.augment.max_images}"
+            )
+        if train.variational.samples > 1 and train.variational.beta != 1:
+            raise ValueError(
+                "train.variational.beta must be 1 with several samples, for which there is no other bound; got"
+                f" {train.variational.beta}"
             )
         if self.processes > 1 and self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda with several processes; got {self.device}")
