@@ -16,6 +16,7 @@ POLL_SECONDS = 0.5
 SETTINGS = {  # of Ray, unless the user sets them
     "RAY_AUTH_MODE": "token",  # who has no token can't run code on the nodes
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",  # it warns each second while it is not let in
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
