@@ -118,10 +118,16 @@ class Stand:
         commands.git("clone", "--quiet", "--bare", str(self.checkout), str(self.hub))
 
     def __enter__(self) -> "Stand":
-        self._exit = ExitStack()
+        with ExitStack() as stack:  # which ends what has started where something does not
+            self._exit = stack
+            self._start()
+            self._exit = stack.pop_all()
+        return self
+
+    def _start(self) -> None:
         self.s3 = S3Server(self.folder / "s3")
-        self.s3.start()
         self._exit.callback(self.s3.stop)
+        self.s3.start()
         ssh = self._exit.enter_context(running_sshd(self.folder / "ssh"))
         self.variables = {**self.s3.access, "GIT_SSH_COMMAND": ssh["GIT_SSH_COMMAND"]}
         config = self.checkout / ".dvc/config.local"
@@ -129,7 +135,6 @@ class Stand:
         commands.git("remote", "add", "origin", f"ssh://{HOST}:{ssh['PORT']}{self.hub}", cwd=self.checkout)
         self.cluster: RayCluster = self._exit.enter_context(running_cluster(0, **self.variables))
         self.disks = [self.start_node(number) for number in range(NODES)]
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()

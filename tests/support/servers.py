@@ -38,6 +38,7 @@ class S3Server:
         identities.write_text(json.dumps(self._identities))
         command = [str(Path(sys.executable).with_name("weed")), "server", "-s3", f"-dir={self.folder}", f"-ip={HOST}"]
         command += [f"-ip.bind={HOST}", f"-s3.config={identities}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # on ports of their own, which another server may have
         command += [f"-{name}={port}" for name, port in self.ports.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
