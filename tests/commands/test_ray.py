@@ -126,6 +126,7 @@ def test_a_driver_without_the_token_is_not_let_in(toy: Path, cluster: RayCluster
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("--address must be that of a Ray cluster's head")
+    assert "it does not know this token" in line
 
 
 @pytest.mark.skipif(not shutil.which("sshd"), reason="needs openssh-server")

@@ -3,8 +3,10 @@
 import ipaddress
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from stages.autoencoder.core.errors import UserError
@@ -16,7 +18,6 @@ POLL_SECONDS = 0.5
 SETTINGS = {  # of Ray, unless the user sets them
     "RAY_AUTH_MODE": "token",  # who has no token can't run code on the nodes
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",  # it warns each second while it is not let in
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -38,12 +39,15 @@ class RayNodes:
         self._ray = ray
         host = address.rpartition(":")[0]
         options: dict[str, Any] = {"_node_ip_address": host} if _is_loopback(host) else {}
+        options |= {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+        said: list[str] = []
         try:
-            ray.init(
-                address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **options
-            )
+            with _held_stderr(said):
+                ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())
+            if any("InvalidAuthToken" in line for line in said):
+                reason = "it does not know this token, that of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
             raise UserError(
                 f"--address must be that of a Ray cluster's head, such as 10.0.0.1:6379; got {address}; {reason:.300}"
             ) from None
@@ -144,6 +148,22 @@ def _make_launcher() -> Callable[[str], str]:
         return launch(task)
 
     return launch_by_ray
+
+
+@contextmanager
+def _held_stderr(lines: list[str]) -> Iterator[None]:
+    """Put what Ray's own library writes to stderr into `lines`: a warning each second while it is not let in."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            file.seek(0)
+            lines += file.read().splitlines()
 
 
 def _is_loopback(host: str) -> bool:
