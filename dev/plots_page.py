@@ -26,6 +26,8 @@ SECTIONS = {
         "plots/reconstruct/reconstructions.png",
         "plots/evaluate/worst.png",
         "plots/reconstruct/denoising.png",
+        "plots/evaluate/denoising.png",
+        "plots/evaluate/denoising.csv",
     ],
     "Training": ["plots/loss.csv", "plots/training.png"],
     "Codes": [
@@ -33,6 +35,7 @@ SECTIONS = {
         "plots/embed/umap.csv",
         "plots/embed/pca.csv",
         "plots/dimensions.csv",
+        "plots/evaluate/spectrum.png",
         "plots/embed/traversals.png",
         "plots/reconstruct/samples.png",
         "plots/reconstruct/plane.png",
@@ -41,6 +44,8 @@ SECTIONS = {
     "Scores": ["plots/codes.csv", "plots/per_class.csv", "plots/evaluate/pca.png", "plots/evaluate/errors.png"],
     FOLDED: [
         "plots/pca.csv",
+        "plots/intrinsic.csv",
+        "plots/spectrum.csv",
         "plots/embed/tsne.png",
         "plots/embed/umap.png",
         "plots/embed/pca.png",

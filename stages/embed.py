@@ -1,11 +1,11 @@
 """Stage embed: the codes of the images and 2-D maps of them -> data/embeddings.safetensors, plots/.
 
-Reads data/model, data/raw, data/split/{train,test} and params device, numerics, threads, embed.
-Arrays, in order of `index`: train and test, the codes float32 (N, D) of these parts; mapped, int64 (M,), the
+Reads data/model, data/raw, data/split/{train,valid,test} and params device, numerics, threads, embed.
+Arrays, in order of `index`: train, valid and test, the codes float32 (N, D) of these parts; mapped, int64 (M,), the
 positions of the test images on the maps, all of them up to 10,000; pca and, by embed.map, tsne or umap, float32
-(M, 2). The description has the model's bottleneck, the digest of its file, the chosen map and the trustworthiness of
-each map. Also writes each map as picture and table to plots/embed/, traversals of the code, and plots/dimensions.csv
-with its picture.
+(M, 2); with embed.n2d also n2d, float32 (N, 10), UMAP of the codes of all parts in this order. The description has
+the model's bottleneck, the digest of its file, the chosen map and the trustworthiness of each map. Also writes each
+map as picture and table to plots/embed/, traversals of the code, and plots/dimensions.csv with its picture.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -19,7 +19,7 @@ import pandas as pd
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.data import split_files
 from stages.autoencoder.data.pixels import evenly_spaced
-from stages.autoencoder.data.split_files import TEST, TRAIN
+from stages.autoencoder.data.split_files import TEST, TRAIN, VALID
 from stages.autoencoder.figures import code_figures, decoded_codes
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import devices, inference, model_file
@@ -41,15 +41,14 @@ def main() -> None:
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
     model = model_file.load(MODEL, device).model
-    train, test = split_files.load(TRAIN), split_files.load(TEST)
-    codes = {
-        "train": inference.encode(model, train.images, device),
-        "test": inference.encode(model, test.images, device),
-    }
+    parts = {path.stem: split_files.load(path) for path in (TRAIN, VALID, TEST)}
+    test = parts["test"]
+    codes = {name: inference.encode(model, part.images, device) for name, part in parts.items()}
     mapped = evenly_spaced(np.arange(len(test.images)), maps.MAX_CODES)
     points, trust = compute_maps(codes["test"][mapped], params.embed.map)
     description = {"bottleneck": model.spec.bottleneck, "map": params.embed.map, "trust": trust}
-    arrays.save(EMBEDDINGS, {**codes, "mapped": mapped, **points}, description | {"model": digest})
+    manifold = compute_manifold(np.concatenate([*codes.values()])) if params.embed.n2d else {}
+    arrays.save(EMBEDDINGS, {**codes, **manifold, "mapped": mapped, **points}, description | {"model": digest})
     for name, coordinates in points.items():
         save_map(name, coordinates, trust.get(name), test.labels[mapped], test.class_names)
 
@@ -75,6 +74,15 @@ def compute_maps(codes: np.ndarray, chosen: str) -> tuple[dict[str, np.ndarray],
         else:
             add_score(trust, name, maps.trustworthiness, codes, points[name])
     return points, trust
+
+
+def compute_manifold(codes: np.ndarray) -> dict[str, np.ndarray]:
+    """n2d, what N2D clusters, float32 (N, 10), of the codes (N, D) of all parts; {} if they are too few or equal."""
+    try:
+        return {"n2d": maps.n2d(codes)}
+    except UndefinedScore as reason:
+        log.info("no n2d: %s", reason)
+        return {}
 
 
 def save_map(name: str, points: np.ndarray, trust: float | None, labels: np.ndarray, class_names: list[str]) -> None:

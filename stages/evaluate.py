@@ -1,15 +1,16 @@
 """Stage evaluate: every number that is compared -> metrics/evaluate.json, data/test_images.csv, plots/.
 
-Reads data/raw, data/split/{train,test}, data/reconstructions, data/embeddings, data/baseline, the description and
-digest of data/model, and params numerics, threads. It works on arrays and runs no model. Definitions:
-docs/metrics.md. A score that the data do not define is left out, and the log says why. The first keys of the metrics
-file are the first columns of `dvc exp show`.
+Reads data/raw, data/split/{train,valid,test}, data/reconstructions, data/embeddings, data/baseline, the description
+and digest of data/model, and params numerics, threads. It works on arrays and runs no model. The validation images
+choose the strengths of the filters beside a denoising model. Definitions: docs/metrics.md. A score that the data do
+not define is left out, and the log says why. The first keys of the metrics file are the first columns of
+`dvc exp show`.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import pandas as pd
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import split_files
-from stages.autoencoder.data.pixels import ImageRows
-from stages.autoencoder.data.split_files import TEST, TRAIN, Part
+from stages.autoencoder.data.pixels import ImageRows, evenly_spaced
+from stages.autoencoder.data.split_files import TEST, TRAIN, VALID, Part
 from stages.autoencoder.figures import score_figures, worst_images
+from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model.bottlenecks import Bottleneck
-from stages.autoencoder.scores import anomalies, code_usage, pca, probes, reconstruction, tables
+from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.scores import anomalies, code_usage, denoisers, pca, probes, reconstruction, tables
+from stages.autoencoder.scores.codes import clusters, dimension_estimates
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.scores.reconstruction import score_in_batches
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
@@ -33,14 +37,16 @@ BASELINE, MODEL = Path("data/baseline.safetensors"), Path("data/model.safetensor
 RECONSTRUCTIONS, EMBEDDINGS = Path("data/reconstructions.safetensors"), Path("data/embeddings.safetensors")
 METRICS, PICTURES, IMAGES = Path("metrics/evaluate.json"), Path("plots/evaluate"), Path("data/test_images.csv")
 PER_CLASS, CODES = Path("plots/per_class.csv"), Path("plots/codes.csv")
+SPECTRUM, INTRINSIC = Path("plots/spectrum.csv"), Path("plots/intrinsic.csv")
+COLUMNS = 12  # test images in a row of the picture of denoising
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    train, test = split_files.load(TRAIN), split_files.load(TEST)
+    train, valid, test = split_files.load(TRAIN), split_files.load(VALID), split_files.load(TEST)
     check_same_model(RECONSTRUCTIONS)
     embedding = check_same_model(EMBEDDINGS)
-    codes = arrays.load(EMBEDDINGS, "train", "test")[0]
+    codes = arrays.load(EMBEDDINGS)[0]
     baseline = arrays.load(BASELINE)[0]
     output = arrays.map_array(RECONSTRUCTIONS, "output")
     latent_dim, pixels = codes["test"].shape[1], len(baseline["mean"])
@@ -50,7 +56,7 @@ def main() -> None:
     pca_mse: dict[str, float] = {}
     add_score(pca_mse, "pca_mse", pca.error_at, baseline["mse"], latent_dim, pixels)
     axes = baseline["components"][:latent_dim]
-    code_scores, pca_scores = {}, {}
+    code_scores, pca_scores, transductive = {}, {}, {}
     if len(np.unique(train.labels)) > 1:
         code_scores = probes.score_codes(
             LabelledCodes(codes["train"], train.labels), LabelledCodes(codes["test"], test.labels)
@@ -58,6 +64,8 @@ def main() -> None:
         pca_scores = probes.score_codes(
             *(LabelledCodes(pca.project(part.images, baseline["mean"], axes), part.labels) for part in (train, test))
         )
+        if "kmeans" in code_scores:
+            transductive = score_all_images(codes, [train, valid, test])
     else:
         reason = "the training part has one class" if train.class_names else "the images have no classes"
         log.info("no knn, probe, kmeans, nmi: %s", reason)
@@ -73,6 +81,8 @@ def main() -> None:
     add_score(metrics, "trust", trust_of_chosen_map, embedding)
     bce = arrays.load(RECONSTRUCTIONS, "bce")[0]["bce"]
     metrics |= {"per_image": mse * pixels, "bce": mean(bce)} | pca_mse
+    estimates = dimension_estimates.estimate(codes["test"], test.images)
+    metrics |= {name: estimates.codes[name] for name in ("participation", "twonn") if name in estimates.codes}
     metrics |= variant_scores(test.images, codes["test"], Bottleneck(embedding["bottleneck"]))
     threshold = arrays.describe(MODEL)[0]["threshold"] if test.normal_classes else None
     if threshold is not None:
@@ -82,13 +92,19 @@ def main() -> None:
     names = test.read_names()
     files.write(IMAGES, to_csv(tables.of_images(test, names, errors, codes["test"], threshold)))
     files.write(PER_CLASS, to_csv(tables.of_classes(test, errors)))
-    files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, embedding["trust"])))
+    files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, transductive, embedding["trust"])))
+    files.write(SPECTRUM, to_csv(tables.of_spectrum(estimates.spectrum)))
+    files.write(INTRINSIC, to_csv(tables.of_estimates(estimates.codes, estimates.images)))
     score_figures.save_errors(
         PICTURES / "errors.png", errors["mse"], test.is_anomalous, metrics.get("auroc"), threshold or None
     )
     score_figures.save_pca_curve(PICTURES / "pca.png", baseline["mse"], latent_dim, mse)
     score_figures.save_code_scores(PICTURES / "codes.png", code_scores, pca_scores, latent_dim)
+    score_figures.save_spectrum(PICTURES / "spectrum.png", estimates.spectrum, estimates.codes)
     worst_images.save(PICTURES / "worst.png", test, names, output, errors["mse"])
+    if "given" in arrays.describe(RECONSTRUCTIONS)[1]:
+        noise = Denoising.model_validate(arrays.describe(MODEL)[0]["corruption"])
+        compare_denoisers(noise, valid.images, test.images, baseline)
 
 
 def check_same_model(path: Path) -> dict[str, Any]:
@@ -130,6 +146,33 @@ def anomaly_scores(test: Part, output: ImageRows, mse: np.ndarray, threshold: fl
         normal = np.flatnonzero(~anomalous)
         add_score(metrics, "pixel_auroc", anomalies.pixel_auroc, output, test.images, *masks, normal)
     return metrics
+
+
+def score_all_images(codes: Mapping[str, np.ndarray], parts: Sequence[Part]) -> dict[str, float]:
+    """The scores of clusters of the codes of all parts, of the images whose class occurs in training.
+
+    codes: those in data/embeddings; parts: train, valid and test.
+    """
+    labels = np.concatenate([part.labels for part in parts])
+    known = np.isin(labels, parts[0].labels)
+    whole = np.concatenate([codes[name] for name in ("train", "valid", "test")])
+    manifold = codes["n2d"][known] if "n2d" in codes else None
+    return clusters.score_all_images(whole[known], manifold, labels[known])
+
+
+def compare_denoisers(noise: Denoising, valid: ImageRows, test: ImageRows, baseline: Mapping[str, np.ndarray]) -> None:
+    """A table and a picture of what the model and other methods make of the same noisy test images."""
+    count = min(denoisers.MAX_TEST, max(COLUMNS, denoisers.MAX_NUMBERS // int(np.prod(test.shape[1:]))))
+    given, denoised = (evenly_spaced(arrays.map_array(RECONSTRUCTIONS, name), count) for name in ("given", "denoised"))
+    noisy = denoisers.NoisyImages(given, evenly_spaced(test, count))
+    clean_valid = evenly_spaced(valid, min(denoisers.MAX_VALID, count))
+    noisy_valid = denoisers.NoisyImages(denoisers.add_noise(clean_valid, noise), clean_valid)
+    found = denoisers.compare(noisy, denoised, noisy_valid, baseline["mean"], baseline["components"])
+    files.write(PICTURES / "denoising.csv", to_csv(found.table))
+    images = {"noisy": given, **found.outputs, "clean": noisy.clean}
+    rows = [(name, evenly_spaced(shown, COLUMNS)) for name, shown in images.items()]
+    title = "Noisy test images and what each method makes of them"
+    image_grids.save_rows(PICTURES / "denoising.png", rows, title=title)
 
 
 def variant_scores(test: ImageRows, codes: np.ndarray, bottleneck: Bottleneck) -> dict[str, float]:

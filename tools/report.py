@@ -1,8 +1,8 @@
 """`python -m tools.report [NAME]`: tabulates and draws a sweep's results, names the smallest sufficient latent_dim.
 
 Reads experiments that DVC has. NAME is a sweep's --name; without it, all experiments of HEAD are taken. Prints the
-tables and writes reports/NAME/: report.md, runs.csv and means.csv (every digit), error.png, losses.png and
-pictures.png; with --html also report.html, one file that can be mailed.
+tables and writes reports/NAME/: report.md, runs.csv and means.csv (every digit), error.png, dimensions.png,
+losses.png and pictures.png; with --html also report.html, one file that can be mailed.
 """
 
 import importlib.metadata
@@ -81,6 +81,10 @@ def write_report(
     notes = [f"Not included: {experiment} ({state})." for experiment, state in results.unfinished.items()]
     figures = ["error.png"]
     plots.save_error_plot(folder / "error.png", results, _load_pca(results), published_errors)
+    estimates = _load_estimates(results)
+    if estimates is not None:
+        figures.append("dimensions.png")
+        plots.save_dimension_plot(folder / "dimensions.png", results, estimates)
     if losses := _load_losses(results):
         figures.append("losses.png")
         plots.save_loss_plot(folder / "losses.png", results, losses)
@@ -89,7 +93,8 @@ def write_report(
         figures.append("pictures.png")
         image_grids.save_rows(folder / "pictures.png", rows)
     choice = choose_latent_dim(results, tolerance)
-    report = Report(results, selected, choice, tolerance, published_errors, figures, notes + picture_notes)
+    notes += picture_notes + ([] if estimates is None else [render.describe_estimates(estimates)])
+    report = Report(results, selected, choice, tolerance, published_errors, figures, notes)
     for file, table in (("runs.csv", results.table.drop(columns="test")), ("means.csv", compute_means(results))):
         files.write(folder / file, table.to_csv(index=False).encode())
     files.write(folder / "report.md", render.render_markdown(report).encode())
@@ -133,6 +138,21 @@ def _load_pca(results: SweepResults) -> pd.DataFrame | None:
     tables = {_read_committed(commit, "plots/pca.csv") for commit in results.table["commit"]}
     text = tables.pop()
     return pd.read_csv(io.StringIO(text)) if text and not tables else None
+
+
+def _load_estimates(results: SweepResults) -> pd.DataFrame | None:
+    """The estimates of the dimension (plots/intrinsic.csv): columns latent_dim, estimate, value, a row for each run.
+
+    None if the runs differ in anything but latent_dim and the seed, and if none has estimates.
+    """
+    if results.group_keys != [LATENT_DIM]:
+        return None
+    tables = []
+    for latent_dim, commit in zip(results.table[LATENT_DIM], results.table["commit"], strict=True):
+        if text := _read_committed(commit, "plots/intrinsic.csv"):
+            tables.append(pd.read_csv(io.StringIO(text)).assign(latent_dim=latent_dim))
+    table = pd.concat(tables) if tables else pd.DataFrame()
+    return None if table.empty else table[[LATENT_DIM, "estimate", "value"]]
 
 
 def _load_losses(results: SweepResults) -> dict[str, pd.DataFrame]:

@@ -276,6 +276,44 @@ def test_the_error_plot_has_means_band_runs_pca_and_published_errors(monkeypatch
     assert pixels(tmp_path / "error.png").shape == (500, 850, 3)
 
 
+INTRINSIC = """estimate,value
+participation,{0}
+twonn,{1}
+twonn of the images,9.5
+"""
+
+
+def commit_estimates(monkeypatch: pytest.MonkeyPatch, values: dict[int, tuple[float, float]]) -> None:
+    """plots/intrinsic.csv in the commit of each experiment by number."""
+    texts = {f"{number:040x}": INTRINSIC.format(*pair) for number, pair in values.items()}
+    monkeypatch.setattr(report, "_read_committed", lambda commit, path: texts.get(commit, ""))
+
+
+def test_the_dimension_plot_has_means_over_seeds_and_the_images_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    results = grid({4: [0.1, 0.2], 16: [0.05]})
+    commit_estimates(monkeypatch, {0: (3.0, 2.0), 1: (4.0, 3.0), 2: (8.0, 6.5)})
+    estimates = report._load_estimates(results)
+    axes = []
+    scale = plots._scale_x
+    monkeypatch.setattr(plots, "_scale_x", lambda a, *rest, **named: (axes.append(a), scale(a, *rest, **named)))
+    plots.save_dimension_plot(tmp_path / "dimensions.png", results, estimates)
+    lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
+    assert list(lines["participation of codes"]) == [3.5, 8]
+    assert list(lines["twonn of codes"]) == [2.5, 6.5]
+    assert set(lines["twonn of the images"]) == {9.5}
+    assert list(lines["latent_dim"]) == [4, 16]
+    assert render.describe_estimates(estimates) == (
+        "Estimates of the dimension at latent_dim 16: participation 8.0, twonn 6.5, twonn of the images 9.5."
+    )
+
+
+def test_estimates_of_the_dimension_are_those_of_a_sweep_over_latent_dim_alone(monkeypatch: pytest.MonkeyPatch):
+    assert report._load_estimates(grid({4: [0.1], 8: [0.2]})) is None  # results from before the estimates
+    commit_estimates(monkeypatch, {0: (3.0, 2.0), 1: (4.0, 3.0)})
+    both = results_of(*(experiment(n, {"latent_dim": 4 + n, "loss": str(n)}, {"mse": 0.1}) for n in (0, 1)))
+    assert report._load_estimates(both) is None
+
+
 @pytest.mark.parametrize("low", [0.0021, 0.047, 0.0505, 0.51])
 @pytest.mark.parametrize("ratio", [1.0, 1.05, 1.3, 2.0, 3.0, 3.99, 4.0, 5.0, 9.0, 15.9, 16.0, 40.0, 2000.0])
 def test_ticks_of_the_error_are_distinct_and_evenly_chosen(low: float, ratio: float):

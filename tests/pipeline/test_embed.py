@@ -1,8 +1,12 @@
 """Codes, maps of them, and what each dimension of them carries."""
 
 import csv
+import importlib.machinery
 import importlib.util
+import sys
+import types
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -89,8 +93,10 @@ def test_umap_without_its_package_is_refused(monkeypatch):
     with pytest.raises(
         UserError, match=r"^params\.yaml: embed\.map umap .*umap-learn.*pip install -r .* embed\.map: tsne$"
     ):
-        loader.validate(EmbedParams, values | {"embed": {"map": "umap"}}, loader.PARAMS)
-    assert [Embed(map=name).map for name in ("tsne", "none")] == ["tsne", "none"]
+        loader.validate(EmbedParams, values | {"embed": {"map": "umap", "n2d": False}}, loader.PARAMS)
+    with pytest.raises(UserError, match=r"^params\.yaml: embed\.n2d needs .*umap-learn.* embed\.n2d: false$"):
+        loader.validate(EmbedParams, values | {"embed": {"map": "tsne", "n2d": True}}, loader.PARAMS)
+    assert [Embed(map=name, n2d=False).map for name in ("tsne", "none")] == ["tsne", "none"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
@@ -106,17 +112,51 @@ def test_codes_and_maps_are_those_of_the_model(workspace, chosen, present):
     made = stage_folders.make(workspace({"embed": {"map": chosen}}))
     stage_folders.run("embed")
     found, about = arrays.load(EMBEDDINGS)
-    assert set(found) == {"train", "test", "mapped"} | present
+    assert set(found) == {"train", "valid", "test", "mapped"} | present
     assert set(about["trust"]) == present
-    images = stage_folders.read_images()
-    with torch.no_grad():
-        expected = made.encode(torch.from_numpy(images) / 255)
-    np.testing.assert_allclose(found["test"], expected, rtol=1e-5, atol=1e-6)
+    for part in ("train", "valid", "test"):
+        with torch.no_grad():
+            expected = made.encode(torch.from_numpy(stage_folders.read_images(part)) / 255)
+        np.testing.assert_allclose(found[part], expected, rtol=1e-5, atol=1e-6)
     assert found["mapped"].tolist() == list(range(40))
     for name in present:
         assert about["trust"][name] == maps.trustworthiness(found["test"], found[name])
         points = [(float(row["x"]), float(row["y"])) for row in rows(f"plots/embed/{name}.csv")]
         np.testing.assert_allclose(points, found[name], rtol=1e-5)
+
+
+class Recorder:
+    """In place of umap.UMAP: doubles the codes, and says how it was called."""
+
+    given: ClassVar[dict[str, object]] = {}
+
+    def __init__(self, **given):
+        Recorder.given = given
+
+    def fit_transform(self, codes):
+        return codes * 2
+
+
+def test_n2d_is_umap_of_the_codes_of_all_parts(workspace, monkeypatch):
+    module = types.ModuleType("umap")
+    module.UMAP = Recorder
+    module.__spec__ = importlib.machinery.ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", module)
+    stage_folders.make(workspace({"embed": {"map": "none", "n2d": True}}))
+    stage_folders.run("embed")
+    found, _ = arrays.load(EMBEDDINGS)
+    assert (found["n2d"] == 2 * np.concatenate([found[part] for part in ("train", "valid", "test")])).all()
+    published = {"n_components": 10, "n_neighbors": 20, "min_dist": 0.0}  # McConville et al. 2020
+    assert published.items() <= Recorder.given.items()
+
+
+def test_codes_that_are_too_few_for_n2d_are_left_out_with_a_reason(workspace, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    stage_folders.make(workspace({"embed": {"map": "none", "n2d": True}}), counts=(6, 2))
+    stage_folders.run("embed")
+    assert "n2d" not in arrays.describe(EMBEDDINGS)[1]
+    assert "no n2d: N2D needs more than 20 images, there are 20" in caplog.text
 
 
 def test_large_parts_are_mapped_and_drawn_in_part_evenly_spread(workspace, monkeypatch):

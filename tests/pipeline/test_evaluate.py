@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from scipy.ndimage import median_filter
 from skimage.metrics import peak_signal_noise_ratio
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures import code_figures, score_figures
 from stages.autoencoder.figures.base import image_grids
-from stages.autoencoder.scores import anomalies, pca, probes
+from stages.autoencoder.scores import anomalies, denoisers, pca, probes
+from stages.autoencoder.scores.codes import clusters
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.training import inputs
 from tests.support import model_files, stage_folders
@@ -39,7 +42,9 @@ OF_VARIANT = {
 def undrawn(monkeypatch):
     """No pictures, which take most of the time of a stage on tiny data."""
     drawers = [(image_grids, "save_rows"), (code_figures, "save_map"), (code_figures, "save_dimensions")]
-    drawers += [(score_figures, name) for name in ("save_errors", "save_pca_curve", "save_code_scores")]
+    drawers += [
+        (score_figures, name) for name in ("save_errors", "save_pca_curve", "save_code_scores", "save_spectrum")
+    ]
     for module, name in drawers:
         monkeypatch.setattr(module, name, lambda *given, **named: None)
 
@@ -163,6 +168,75 @@ def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
     assert stage_folders.metrics()["gain_db"] == pytest.approx(np.mean(gains), rel=1e-5)
     given = arrays.load(RECONSTRUCTIONS)[0]["given"]
     assert np.mean((given == 0) & (clean > 0)) == pytest.approx(0.3, abs=0.03)
+
+
+def test_other_denoisers_stand_beside_the_model_on_the_same_images(workspace, undrawn, monkeypatch):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), corruption="gaussian")
+    stage_folders.run()
+
+    def table():
+        with Path("plots/evaluate/denoising.csv").open() as file:
+            return {row["method"]: row for row in csv.DictReader(file)}
+
+    found = table()
+    assert list(found) == ["autoencoder", "median", "PCA", "non-local means"]
+    assert float(found["autoencoder"]["gain_db"]) == pytest.approx(stage_folders.metrics()["gain_db"], abs=1e-9)
+    given, clean = arrays.load(RECONSTRUCTIONS)[0]["given"], pixels()
+    smoothed = median_filter(given, (1, 1, *[int(float(found["median"]["strength"]))] * 2), mode="mirror")
+    psnr = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean, smoothed, strict=True)]
+    assert float(found["median"]["psnr"]) == pytest.approx(np.mean(psnr), rel=1e-6)
+    monkeypatch.setattr(denoisers, "MAX_NUMBERS", 64 * 15)
+    stage_folders.run("evaluate")
+    chosen = np.linspace(0, 39, 15).round().astype(int)
+    denoised = arrays.load(RECONSTRUCTIONS)[0]["denoised"][chosen]
+    psnr = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in zip(clean[chosen], denoised, strict=True)]
+    assert float(table()["autoencoder"]["psnr"]) == pytest.approx(np.mean(psnr), rel=1e-6)
+
+
+def test_clusters_of_all_images_are_those_of_the_codes_of_all_parts(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    names = ("train", "valid", "test")
+    codes = arrays.load(Path("data/embeddings.safetensors"))[0]
+    fitted = KMeans(4, n_init=10, random_state=0).fit(np.concatenate([codes[name] for name in names])).labels_
+    labels = np.concatenate([stage_folders.read_labels(name) for name in names])
+    with Path("plots/codes.csv").open() as file:
+        table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert table["kmeans of all images"] == clusters.clustering_accuracy(fitted, labels)
+    assert table["nmi of all images"] == pytest.approx(normalized_mutual_info_score(labels, fitted))
+    assert "n2d of all images" not in table
+
+
+def test_clusters_of_n2d_are_scored_where_embed_has_made_them(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    path = Path("data/embeddings.safetensors")
+    held, about = arrays.load(path)
+    labels = np.concatenate([stage_folders.read_labels(name) for name in ("train", "valid", "test")])
+    apart = labels[:, None] * 100 + np.random.default_rng(0).normal(size=(len(labels), 10))
+    arrays.save(path, held | {"n2d": apart.astype(np.float32)}, about)
+    stage_folders.run("evaluate")
+    with Path("plots/codes.csv").open() as file:
+        table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert (table["n2d of all images"], table["n2d_nmi of all images"]) == (1, pytest.approx(1))
+
+
+def test_the_spectrum_is_that_of_the_test_codes(workspace, undrawn):
+    stage_folders.make(workspace({"embed": {"map": "none"}}))
+    stage_folders.run()
+    codes = arrays.load(Path("data/embeddings.safetensors"))[0]["test"].astype(float)
+    shares = PCA().fit(codes).explained_variance_ratio_
+    with Path("plots/spectrum.csv").open() as file:
+        found = [[float(row[name]) for name in ("axis", "share", "cumulative")] for row in csv.DictReader(file)]
+    np.testing.assert_allclose(found, np.stack([[1, 2, 3], shares, shares.cumsum()], 1))
+    metrics = stage_folders.metrics()
+    assert metrics["participation"] == pytest.approx(1 / np.square(shares).sum())
+    with Path("plots/intrinsic.csv").open() as file:
+        estimates = {row["estimate"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert list(estimates) == ["participation", "twonn", "ml", "twonn of the images", "ml of the images"]
+    assert {name: estimates[name] for name in ("participation", "twonn")} == {
+        name: metrics[name] for name in ("participation", "twonn")
+    }
 
 
 def test_the_elbo_is_bce_at_a_sample_plus_kl_with_the_sign_turned(workspace, undrawn):
@@ -296,12 +370,15 @@ def test_classes_are_averaged_apart(workspace, undrawn):
 
 CODES = {"knn", "probe", "kmeans", "nmi"}
 EDGES = {  # what is special -> settings, what is absent for it
-    "black images": ({"constant": True}, {"knn", "probe", "kmeans", "nmi", "trust", "pca_ratio"}),
+    "black images": (
+        {"constant": True},
+        {"knn", "probe", "kmeans", "nmi", "trust", "pca_ratio", "participation", "twonn"},
+    ),
     "one class": ({"classes": 1}, CODES),
     "one normal class": ({"normal": (1,)}, CODES),
-    "two test images": ({"counts": (3, 2), "classes": 2}, {"knn", "trust"}),
-    "one test image": ({"counts": (2, 1), "classes": 2}, {"knn", "trust"}),
-    "seven test images": ({"counts": (60, 7)}, {"trust"}),
+    "two test images": ({"counts": (3, 2), "classes": 2}, {"knn", "trust", "twonn"}),
+    "one test image": ({"counts": (2, 1), "classes": 2}, {"knn", "trust", "participation", "twonn"}),
+    "seven test images": ({"counts": (60, 7)}, {"trust", "twonn"}),
     "one dimension": ({"latent_dim": 1}, set()),
     "one dimension, sparse": ({"latent_dim": 1, "bottleneck": "top_k"}, {"hoyer"}),
     "as many dimensions as pixels": ({"latent_dim": 64}, {"pca_ratio"}),
@@ -360,7 +437,7 @@ def test_a_dead_code_has_no_maps_and_no_clusters(bottleneck, workspace, request)
     model_files.save(Path("data/model.safetensors"), made)
     stage_folders.run()
     found = stage_folders.metrics()
-    assert not {"probe", "kmeans", "nmi", "trust", "hoyer"} & set(found)
+    assert not {"probe", "kmeans", "nmi", "trust", "hoyer", "participation", "twonn"} & set(found)
     assert found.get("active_units", 0) == 0
     assert found.get("mean_active", 0) == 0
 

@@ -18,8 +18,10 @@ from tests.support import model_files
 
 APPLIED = ("baseline", "reconstruct", "embed", "evaluate")
 SHAPE = (1, 8, 8)
+VALID_IMAGES = 12
 CLASS_NAMES = tuple(f"class {number}" for number in range(400))
 EVERY = ["mse", "psnr", "ssim", "pca_ratio", "knn", "probe", "kmeans", "nmi", "trust", "per_image", "bce", "pca_mse"]
+EVERY += ["participation", "twonn"]
 
 
 def make(
@@ -37,16 +39,19 @@ def make(
     masks: bool = False,
     binarize: str = "none",
 ) -> autoencoder.Autoencoder:
-    """Write data/raw, train and test part and data/model.safetensors; params.yaml is the caller's.
+    """Write data/raw, train, valid and test part and data/model.safetensors; params.yaml is the caller's.
 
-    counts: images in train and test, each class a prototype with noise; classes: 0 for none; normal: the classes
-    that train has; names: each image has a path; masks: each test image of another class has a mask, its left half.
+    counts: images in train and test, each class a prototype with noise; valid has VALID_IMAGES more, the last rows;
+    classes: 0 for none; normal: the classes that train and valid have; names: each image has a path; masks: each test
+    image of another class has a mask, its left half.
     """
     rng = np.random.default_rng(0)
     prototypes = rng.random((max(1, classes), *shape))
-    among = {"train": list(normal) or range(max(1, classes)), "test": range(max(1, classes))}
+    trained = list(normal) or range(max(1, classes))
+    among = {"train": trained, "test": range(max(1, classes)), "valid": trained}
+    sizes = (*counts, VALID_IMAGES)
     labels = np.array(
-        [among[name][i % len(among[name])] for name, n in zip(among, counts, strict=True) for i in range(n)]
+        [among[name][i % len(among[name])] for name, n in zip(among, sizes, strict=True) for i in range(n)]
     )
     images = np.clip(prototypes[labels] + rng.normal(0, 0.1, (len(labels), *shape)), 0, 1) * (not constant)
     dataset = in_memory(np.rint(images * 255).astype(np.uint8), labels, CLASS_NAMES[:classes], counts[1])
@@ -59,7 +64,7 @@ def make(
         dataset = replace(dataset, names=[f"folder/image {number}.png" for number in range(len(labels))])
     normal_names = [CLASS_NAMES[number] for number in normal]
     save_raw(folder, dataset, normal_names)
-    for name, index in zip(among, np.split(np.arange(len(labels)), [counts[0]]), strict=True):
+    for name, index in zip(among, np.split(np.arange(len(labels)), np.cumsum(counts)), strict=True):
         save_part(folder, name, labels[index], index, CLASS_NAMES[:classes], normal_names)
     torch.manual_seed(0)
     spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))

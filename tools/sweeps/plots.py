@@ -15,6 +15,7 @@ from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, SweepResults, compute_means, is_numeric
 
 SIZE = (8.5, 5)  # inches
+OF_IMAGES = " of the images"
 GREY = "#666666"
 PUBLISHED_MARKERS = "Ds^v"
 MAX_VALUE_TICKS = 12  # up to so many swept values, each has its own tick
@@ -60,6 +61,30 @@ def save_error_plot(
         axes.set_title(_explain_marks(axes, results, numeric), fontsize="small", color=GREY)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize="small")
+
+
+def save_dimension_plot(path: Path, results: SweepResults, estimates: pd.DataFrame) -> None:
+    """Estimates of the dimension of the codes against latent_dim, means over seeds, beside those of the images.
+
+    estimates: columns latent_dim, estimate, value; the names of those of the images end in OF_IMAGES.
+    """
+    of_images = estimates["estimate"].str.endswith(OF_IMAGES)
+    means = estimates[~of_images].groupby(["estimate", LATENT_DIM], sort=False)["value"].mean().unstack(LATENT_DIM)
+    with drawing(path, *SIZE) as figure:
+        axes = figure.subplots()
+        for colour, name in zip(COLOURS, means.index, strict=False):
+            values = means.loc[name].dropna()
+            axes.plot(values.index, values, color=colour, marker="o", markersize=LINE_MARKER, label=f"{name} of codes")
+        constant = estimates[of_images].groupby("estimate", sort=False)["value"].mean()
+        for (name, value), style in zip(constant.items(), ("--", ":"), strict=False):
+            axes.axhline(value, color=INK, linestyle=style, linewidth=1.2, label=str(name))
+        swept = results.table[LATENT_DIM]
+        axes.plot([swept.min(), swept.max()], [swept.min(), swept.max()], color=GREY, linewidth=1, label=LATENT_DIM)
+        _scale_x(axes, swept, by_latent_dim=True)
+        _scale_y(axes)
+        axes.set(xlabel=f"{LATENT_DIM}: numbers in the code of one image", ylabel="estimated dimension")
+        axes.set_title("where a curve stays level, larger codes hold nothing more", fontsize="small", color=GREY)
+        axes.legend(fontsize="small")
 
 
 def save_loss_plot(path: Path, results: SweepResults, losses: Mapping[str, pd.DataFrame]) -> None:

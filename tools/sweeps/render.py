@@ -22,6 +22,7 @@ from tools.workspace.commands import git
 TEMPLATE = Path(__file__).with_name("report_page.html")
 TITLES = {
     "error.png": "Test error against the swept parameter",
+    "dimensions.png": "Estimates of the dimension of the codes and of the images",
     "losses.png": "Validation loss of every run by epoch",
     "pictures.png": "Test images, and each model's reconstructions of them",
 }
@@ -127,6 +128,17 @@ def describe_choice(report: Report) -> str:
         f"**{chosen[LATENT_DIM]}** ({format_number(chosen[ERROR_METRIC])}, n = {chosen['n']}{comparison}. "
         f"To apply it: `dvc exp apply {report.choice.experiment}`"
     )
+
+
+def describe_estimates(estimates: pd.DataFrame) -> str:
+    """The estimates at the largest latent_dim, means over seeds, as a sentence.
+
+    estimates: columns latent_dim, estimate, value.
+    """
+    largest = estimates[estimates[LATENT_DIM] == estimates[LATENT_DIM].max()]
+    values = largest.groupby("estimate", sort=False)["value"].mean()
+    listed = ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+    return f"Estimates of the dimension at {LATENT_DIM} {estimates[LATENT_DIM].max()}: {listed}."
 
 
 def render_tables(report: Report) -> list[str]:

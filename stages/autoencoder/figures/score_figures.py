@@ -1,13 +1,16 @@
-"""Charts of scores: the errors of all images, the error against PCA's, codes against PCA's codes."""
+"""Charts of scores: the errors of all images, the error against PCA's, codes against PCA's codes, their spectrum."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from stages.autoencoder.figures.style import COLOURS, INK, drawing, plain_log_ticks
 
 BINS = 60
+MAX_BARS = 64  # axes of a spectrum
+ESTIMATES = {"participation": "participation ratio", "twonn": "TwoNN", "ml": "maximum likelihood"}
 MIN_MSE = 1e-10  # a smaller one is drawn here, because the axis is logarithmic
 MODEL, PCA = COLOURS[0], COLOURS[1]
 NORMAL, ANOMALOUS = COLOURS[0], COLOURS[2]
@@ -86,6 +89,28 @@ def save_pca_curve(path: Path, pca: np.ndarray, latent_dim: int, mse: float) -> 
         axes.grid()
         axes.set_title(f"Reconstruction error at latent_dim {latent_dim} beside PCA's")
         axes.legend()
+
+
+def save_spectrum(path: Path, variances: np.ndarray, estimates: Mapping[str, float]) -> None:
+    """Bars of the share of the variance on each principal axis of the codes, with estimates of their dimension.
+
+    variances: (K,), the largest first; the first 64 axes are drawn. estimates: {name: dimension}, marked by lines.
+    """
+    shares = 100 * variances / (variances.sum() or 1)
+    drawn = shares[:MAX_BARS]
+    with drawing(path, 8, 4.5) as figure:
+        axes = figure.subplots()
+        axes.bar(np.arange(1, len(drawn) + 1), drawn, color=MODEL)
+        for (name, value), style in zip(estimates.items(), ("-", "--", ":"), strict=False):
+            axes.axvline(value, color=INK, linewidth=1.4, linestyle=style, label=f"{ESTIMATES[name]}: {value:.1f}")
+        axes.set(xlabel="principal axis of the codes", ylabel="share of the variance (%)")
+        axes.set_xlim(0.3, max(len(drawn), 8) + 0.7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        title = f"How many of {len(variances)} dimensions the codes fill"
+        axes.set_title(title + (f"; shown: the first {len(drawn)} axes" if len(drawn) < len(variances) else ""))
+        if estimates:
+            axes.legend(title="dimension by", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
 
 
 def save_code_scores(path: Path, codes: Mapping[str, float], pca: Mapping[str, float], latent_dim: int) -> None:

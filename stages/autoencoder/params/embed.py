@@ -13,14 +13,17 @@ class Embed(Section):
     """Section `embed`."""
 
     map: Literal["tsne", "umap", "none"] = Field(description="2-D map of the codes beside PCA's")
+    n2d: bool = Field(description="also cluster the codes as N2D does: UMAP to 10 dimensions, Gaussian mixture")
 
     @model_validator(mode="after")
     def _package_is_installed(self) -> "Embed":
-        if self.map == "umap" and importlib.util.find_spec("umap") is None:
-            raise ValueError(
-                "embed.map umap needs the package umap-learn, which is absent; pip install -r requirements/umap.txt,"
-                " or set embed.map: tsne"
-            )
+        needs = {"embed.map umap": (self.map == "umap", "embed.map: tsne"), "embed.n2d": (self.n2d, "embed.n2d: false")}
+        for user, (used, alternative) in needs.items():
+            if used and importlib.util.find_spec("umap") is None:
+                raise ValueError(
+                    f"{user} needs the package umap-learn, which is absent; pip install -r requirements/umap.txt,"
+                    f" or set {alternative}"
+                )
         return self
 
 

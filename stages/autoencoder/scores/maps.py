@@ -1,4 +1,4 @@
-"""2-D maps of codes, and how well a map preserves neighbourhoods.
+"""2-D maps of codes, how well a map preserves neighbourhoods, and the manifold that N2D clusters.
 
 A map takes codes float32 (N, D) and gives points float32 (N, 2). It raises UndefinedScore if the codes are all
 equal or too few.
@@ -21,6 +21,7 @@ PERPLEXITY = 30.0  # of t-SNE; a third of the codes if they are fewer than 90
 # with the exaggeration of the paper, 4, half of scikit-learn's iterations keep as many neighbours (docs/dev/log.md)
 EXAGGERATION, ITERATIONS = 4.0, 500
 NEIGHBOURS = 5  # of trustworthiness
+N2D_DIMENSIONS, N2D_NEIGHBOURS = 10, 20  # McConville et al. 2020
 WORKING_MEMORY = 64  # MiB of distances held at a time
 
 
@@ -54,6 +55,21 @@ def umap(codes: np.ndarray) -> np.ndarray:
 
     start = "pca" if codes.shape[1] > 1 else "random"
     return UMAP(n_neighbors=min(15, len(codes) - 1), init=start, random_state=0, n_jobs=1).fit_transform(codes)
+
+
+def n2d(codes: np.ndarray) -> np.ndarray:
+    """UMAP of codes (N, D) as N2D clusters it (McConville et al. 2020): float32 (N, 10), points pulled together.
+
+    20 neighbours, min_dist 0, umap-learn's other defaults; one thread, so that its seed takes effect. Raises
+    UndefinedScore for 20 codes or fewer.
+    """
+    _check(codes)
+    if len(codes) <= N2D_NEIGHBOURS:
+        raise UndefinedScore(f"N2D needs more than {N2D_NEIGHBOURS} images, there are {len(codes)}")
+    from umap import UMAP  # optional: see params/embed.py
+
+    method = UMAP(n_components=N2D_DIMENSIONS, n_neighbors=N2D_NEIGHBOURS, min_dist=0.0, random_state=0, n_jobs=1)
+    return method.fit_transform(codes)
 
 
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tsne": tsne, "umap": umap}

@@ -11,18 +11,15 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from stages.autoencoder.scores.codes import clusters
 from stages.autoencoder.scores.thread_limits import limit_threads
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
 
 NEIGHBOURS = 5
-KMEANS_STARTS = 10  # the best by inertia is taken
 PROBE_TOLERANCE, PROBE_STEPS = 1e-3, 300  # of L-BFGS: seconds on 54,000 codes of 1,000 dimensions
 ROUNDING = 1e-6  # relative to the largest entry: the precision of float32
 log = logging.getLogger(__name__)
@@ -81,24 +78,7 @@ def clustering(train: LabelledCodes, test: LabelledCodes) -> tuple[float, float]
     """
     classes = _count_classes(train, test)
     _check_variation(train.codes)
-    model = KMeans(classes, n_init=KMEANS_STARTS, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            clusters = model.fit(train.codes).predict(test.codes)
-        except ConvergenceWarning:
-            raise UndefinedScore(f"the training codes have fewer than {classes} distinct values") from None
-    return clustering_accuracy(clusters, test.labels), float(normalized_mutual_info_score(test.labels, clusters))
-
-
-def clustering_accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images in the cluster of their class, under the best one-to-one matching of clusters and classes.
-
-    clusters, labels: int (N,). The matching solves the assignment problem (Yang et al. 2010, section 5).
-    """
-    counts = np.zeros((clusters.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (clusters, labels), 1)
-    return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels))
+    return clusters.score_clusters(clusters.kmeans(train.codes, classes, test.codes), test.labels)
 
 
 def _count_classes(train: LabelledCodes, test: LabelledCodes) -> int:

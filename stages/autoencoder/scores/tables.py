@@ -8,6 +8,7 @@ import pandas as pd
 from stages.autoencoder.data.split_files import Part
 from stages.autoencoder.scores.anomalies import auroc_by_class
 
+MAX_AXES = 512  # of the spectrum
 MAX_CODES = 64  # dimensions of the code in the table of images; all of them stand in data/embeddings
 
 
@@ -46,13 +47,35 @@ def of_classes(test: Part, errors: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def of_codes(
-    code_scores: Mapping[str, float], pca_scores: Mapping[str, float], trust: Mapping[str, float]
+    code_scores: Mapping[str, float],
+    pca_scores: Mapping[str, float],
+    all_images: Mapping[str, float],
+    trust: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Columns score and value: each score of the codes and of PCA's codes, the trustworthiness of each map."""
+    """Columns score and value: each score of the codes and of PCA's codes, the trustworthiness of each map.
+
+    all_images: the scores of clusters.score_all_images.
+    """
     both = [(n, f"{n}{of}", scores[n]) for of, scores in (("", code_scores), (" of PCA", pca_scores)) for n in scores]
     rows = [(label, value) for _, label, value in sorted(both)]
+    rows += [(f"{name} of all images", value) for name, value in all_images.items()]
     rows += [(f"trust of {name} map", value) for name, value in trust.items()]
     return pd.DataFrame(rows, columns=["score", "value"])
+
+
+def of_spectrum(variances: np.ndarray) -> pd.DataFrame:
+    """The axes of the codes, at most 512: axis from 1, its share of the variance (K,), and the sum of shares up to it.
+
+    Shares of codes that do not vary are 0.
+    """
+    shares = (variances / (variances.sum() or 1))[:MAX_AXES]
+    return pd.DataFrame({"axis": np.arange(1, len(shares) + 1), "share": shares, "cumulative": shares.cumsum()})
+
+
+def of_estimates(codes: Mapping[str, float], images: Mapping[str, float]) -> pd.DataFrame:
+    """Columns estimate and value: each estimate of the dimension of the codes, and those of the images."""
+    rows = [*codes.items(), *((f"{name} of the images", value) for name, value in images.items())]
+    return pd.DataFrame(rows, columns=["estimate", "value"])
 
 
 def round_digits(values: np.ndarray) -> np.ndarray:
