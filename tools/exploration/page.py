@@ -17,8 +17,8 @@ from tools.exploration.contents import Contents
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = (  # each after those that it imports
     *("data.js", "network.js", "sampling.js", "colours.js", "pictures.js", "state.js", "charts.js"),
-    *("dots.js", "map.js", "map_panel.js"),
-    *("image_view.js", "decode_view.js", "plane.js", "path_view.js", "pad.js", "draw_view.js"),
+    *("dots.js", "map.js", "map_input.js", "map_panel.js"),
+    *("image_view.js", "plane.js", "decode_view.js", "path_view.js", "pad.js", "draw_view.js"),
     *("group_view.js", "experiment_view.js", "main.js"),
 )
 

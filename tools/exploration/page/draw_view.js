@@ -17,7 +17,7 @@ export function startDrawView() {
   const isDark = meanBorder() < 0.5;
   element("brush-colour").value = isDark ? "#ffffff" : "#000000";
   element("brush-size").max = Math.max(4, Math.round(Math.min(height, width) / 8));
-  element("brush-size").value = Math.max(1, Math.min(height, width) / 25);
+  element("brush-size").value = Math.max(1, Math.min(height, width) / 14);
   pad = new Pad(element("pad"), readBrush, showOutput);
   const paper = new Float32Array(pixelCount).fill(isDark ? 0 : 1);
   element("clear").addEventListener("click", () => pad.setPixels(paper));

@@ -1,4 +1,4 @@
-// The map of the codes: dots or images at points, moved, zoomed, pointed at, chosen, encircled.
+// The map of the codes: dots or images at points. map_input.js lets a user move, zoom, point, choose and encircle.
 //
 // Points are in the map's own unit; a view says which of them are seen: x of the screen = left + scaleX * x. Two
 // canvases: the dots below, and above them what changes as the pointer moves.
@@ -7,11 +7,12 @@ import { about, height, sprite, spritePlace, width } from "./data.js";
 import { onThemeChange, themeColour, toCss } from "./colours.js";
 import { chooseTicks, prepareCanvas } from "./charts.js";
 import { DotPainter } from "./dots.js";
-import { listen, narrow, select, state } from "./state.js";
+import { listen, select, state } from "./state.js";
 
 const NEAR = 14; // CSS pixels from a dot, within which it is pointed at
 const TOOLS = 52; // CSS pixels at the top, which the buttons cover
 const TILE = 36; // CSS pixels, the longer side of an image on the map
+const NEIGHBOUR_SQUARES = [-1, 0, 1].flatMap(right => [-1, 0, 1].map(down => [right, down]));
 
 export class CodeMap {
   /** canvas, overlay: one above the other. onPoint(index or -1, event): the pointer is at another dot. */
@@ -20,22 +21,14 @@ export class CodeMap {
     this.xs = this.ys = new Float32Array(about.count);
     this.colours = [];
     this.shapes = new Uint8Array(about.count);
-    this.mode = "move"; // or lasso
     this.showsImages = false;
     this.axes = null; // { x, y }: names, where the numbers on them mean something
     this.pointed = -1;
-    this.pointers = new Map();
     this.path = []; // of the lasso, in CSS pixels
     new ResizeObserver(() => this.resize()).observe(canvas);
     onThemeChange(() => this.draw());
     for (const kind of ["selected", "marks"]) listen(kind, () => this.drawOverlay());
     listen("found", () => this.draw());
-    overlay.addEventListener("pointerdown", event => this.press(event));
-    overlay.addEventListener("pointermove", event => this.drag(event));
-    for (const kind of ["pointerup", "pointercancel"]) overlay.addEventListener(kind, event => this.release(event));
-    overlay.addEventListener("pointerleave", () => this.point(-1));
-    overlay.addEventListener("wheel", event => this.turnWheel(event), { passive: false });
-    overlay.addEventListener("keydown", event => this.pressKey(event));
   }
 
   /** Show other points. isotropic: a unit is as long in both directions. */
@@ -134,21 +127,25 @@ export class CodeMap {
     return about.count > 4000 ? 2.25 : about.count > 600 ? 3.25 : 4.5;
   }
 
-  /** Images in place of dots, as many as fit side by side: the first of each square that moves with the map. */
+  /** Images in place of dots, those that cover none that was drawn before. */
   paintImages(ratio) {
     const context = this.canvas.getContext("2d");
     const scale = (TILE / Math.max(height, width)) * ratio;
     const [w, h] = [width * scale, height * scale];
     context.save();
     context.setTransform(1, 0, 0, 1, 0, 0);
-    const taken = new Set();
+    const taken = new Map(); // square of the size of an image -> where the image in it stands
     for (let i = 0; i < about.count; i++) {
       if (state.found && !state.found[i]) continue;
       const [x, y] = [this.screenX(i) * ratio, this.screenY(i) * ratio];
       if (x < -w || y < -h || x > this.canvas.width + w || y > this.canvas.height + h) continue;
-      const square = `${Math.floor((x - this.view.left * ratio) / w)} ${Math.floor((y - this.view.top * ratio) / h)}`;
-      if (taken.has(square)) continue;
-      taken.add(square);
+      const [column, row] = [Math.floor(x / (w + 4)), Math.floor(y / (h + 4))];
+      const isCovering = NEIGHBOUR_SQUARES.some(([right, down]) => {
+        const other = taken.get(`${column + right} ${row + down}`);
+        return other && Math.abs(other[0] - x) < w + 4 && Math.abs(other[1] - y) < h + 4;
+      });
+      if (isCovering) continue;
+      taken.set(`${column} ${row}`, [x, y]);
       context.fillStyle = toCss(this.colours[i]);
       context.fillRect(x - w / 2 - 2, y - h / 2 - 2, w + 4, h + 4);
       context.drawImage(sprite, ...spritePlace(i), width, height, x - w / 2, y - h / 2, w, h);
@@ -227,80 +224,12 @@ export class CodeMap {
     this.drawOverlay();
   }
 
-  press(event) {
-    this.overlay.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    this.hasMoved = false;
-    this.start = [event.offsetX, event.offsetY];
-    this.path = this.mode === "lasso" || event.shiftKey ? [[event.offsetX, event.offsetY]] : [];
-  }
-
-  drag(event) {
-    const [x, y] = [event.offsetX, event.offsetY];
-    const before = this.pointers.get(event.pointerId);
-    if (!before) {
-      this.point(this.findNear(x, y));
-      return;
-    }
-    if (Math.hypot(x - this.start[0], y - this.start[1]) > 4) this.hasMoved = true;
-    if (this.pointers.size === 2) {
-      const [[, other]] = [...this.pointers].filter(([id]) => id !== event.pointerId);
-      const spread = ([a, b]) => Math.hypot(a - other[0], b - other[1]);
-      this.zoom(spread([x, y]) / (spread(before) || 1), (x + other[0]) / 2, (y + other[1]) / 2);
-      this.move((x - before[0]) / 2, (y - before[1]) / 2);
-    } else if (this.path.length) {
-      this.path.push([x, y]);
-      this.drawOverlay();
-    } else if (this.hasMoved) {
-      this.point(-1);
-      this.move(x - before[0], y - before[1]);
-    }
-    this.pointers.set(event.pointerId, [x, y]);
-  }
-
-  release(event) {
-    if (!this.pointers.delete(event.pointerId)) return;
-    if (this.hasMoved && this.path.length > 2) this.closeLasso();
-    else if (!this.hasMoved && event.type === "pointerup") {
-      const index = this.findNear(event.offsetX, event.offsetY, 2 * NEAR);
-      if (index >= 0) select(index);
-    }
-    this.path = [];
-    this.drawOverlay();
-  }
-
-  closeLasso() {
-    const inside = [...Array(about.count).keys()].filter(i => isInside(this.path, this.screenX(i), this.screenY(i)));
-    narrow({ lasso: inside.length ? new Set(inside) : null });
-  }
-
   /** The dots that are on the screen. */
   listVisible() {
     return [...Array(about.count).keys()].filter(i => {
       const [x, y] = [this.screenX(i), this.screenY(i)];
       return x >= 0 && y >= 0 && x <= this.columns && y <= this.rows;
     });
-  }
-
-  turnWheel(event) {
-    event.preventDefault();
-    this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), event.offsetX, event.offsetY);
-  }
-
-  pressKey(event) {
-    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    const actions = {
-      "+": () => this.zoom(1.3),
-      "=": () => this.zoom(1.3),
-      "-": () => this.zoom(1 / 1.3),
-      0: () => this.showAll(),
-      Escape: () => narrow({ lasso: null }),
-    };
-    if (direction && event.shiftKey) this.move(-60 * direction[0], -60 * direction[1]);
-    else if (direction) this.step(...direction);
-    else if (event.key in actions) actions[event.key]();
-    else return;
-    event.preventDefault();
   }
 
   /** Choose the next dot in a direction. */
@@ -320,14 +249,4 @@ export class CodeMap {
 
 function findRange(values) {
   return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-}
-
-/** Whether a place is inside a polygon: a line from it to the right crosses the polygon an odd number of times. */
-function isInside(polygon, x, y) {
-  let inside = false;
-  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
-    const [[ax, ay], [bx, by]] = [polygon[i], polygon[j]];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
-  }
-  return inside;
 }

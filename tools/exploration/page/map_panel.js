@@ -4,6 +4,7 @@ import { about, array, classOf, codes, create, element, errors, format, imagePix
 import { SHAPES, classColour, classShape, onThemeChange, scaleColour, toCss } from "./colours.js";
 import { DotPainter } from "./dots.js";
 import { CodeMap } from "./map.js";
+import { MapInput } from "./map_input.js";
 import { decode, encode } from "./network.js";
 import { drawError, drawPixels } from "./pictures.js";
 import { listFound, listen, narrow, select, state } from "./state.js";
@@ -12,6 +13,7 @@ const CLIPPED = 0.01; // share of the images at each end of a colour scale that 
 const threshold = about.model.threshold;
 
 export const map = new CodeMap(element("dots"), element("overlay"), showCard);
+const mapInput = new MapInput(map);
 
 export function startMapPanel() {
   fillChoices();
@@ -27,7 +29,7 @@ export function startMapPanel() {
     element(id).addEventListener("click", () => map.zoom(factor));
   }
   element("zoom-all").addEventListener("click", () => map.showAll());
-  toggle("lasso", isOn => (map.mode = isOn ? "lasso" : "move"));
+  toggle("lasso", isOn => (mapInput.isLasso = isOn));
   toggle("images", isOn => {
     map.showsImages = isOn;
     map.draw();
