@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -256,6 +257,18 @@ def test_rows_of_a_report_link_to_the_pages_that_were_made(sweep, tmp_path, monk
     links = re.findall(r'<a href="([^"]*)">explore</a>', html)
     assert sorted(set(links)) == sorted(f"explorers/{name}.html" for name in ("dims-4", "dims-4-1", "dims-4-long"))
     assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_the_guide_has_the_measured_numbers_and_its_links_lead_somewhere():
+    text = (ROOT / "docs/explorer.md").read_text()
+    measured = pd.read_csv(ROOT / "docs/performance/explorer.csv").drop(columns=["page", "drawings/s"])
+    rows = re.findall(r"^\| [^|]+((?:\| [\d.]+ ){5})\|$", text, re.MULTILINE)
+    shown = np.array([row.strip("| ").split(" | ") for row in rows], float)
+    expected = [[round(x, 1) for x in row[:1]] + list(row[1:]) for row in measured.to_numpy()]
+    np.testing.assert_allclose(shown, expected, atol=0.5)
+    np.testing.assert_allclose(shown[:, [0, 2, 3]], np.array(expected)[:, [0, 2, 3]], atol=0.051)
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / "docs" / target).is_file(), target
 
 
 def test_contents_name_what_is_shown():

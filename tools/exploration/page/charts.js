@@ -16,13 +16,15 @@ export function chooseTicks(low, high, count) {
   return ticks;
 }
 
-/** Set a canvas to the pixels that it covers on the screen; returns its context in CSS pixels and its size in them. */
+/** Clear a canvas of as many pixels as it covers on the screen; returns its context in CSS pixels, and its size in them. */
 export function prepareCanvas(canvas) {
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
   const [columns, rows] = [canvas.clientWidth, canvas.clientHeight];
-  [canvas.width, canvas.height] = [Math.round(columns * ratio), Math.round(rows * ratio)];
+  const size = [Math.round(columns * ratio), Math.round(rows * ratio)];
   const context = canvas.getContext("2d");
+  if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, columns, rows);
   return { context, columns, rows };
 }
 

@@ -17,9 +17,15 @@ export function onThemeChange(listener) {
   dark.addEventListener("change", listener);
 }
 
+const themeColours = new Map(); // those that were asked for: reading a style takes time
+onThemeChange(() => themeColours.clear());
+
 /** The value of a colour variable of page.css, as [r, g, b]. */
 export function themeColour(name) {
-  return parseColour(getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  if (!themeColours.has(name)) {
+    themeColours.set(name, parseColour(getComputedStyle(document.documentElement).getPropertyValue(name).trim()));
+  }
+  return themeColours.get(name);
 }
 
 function parseColour(text) {

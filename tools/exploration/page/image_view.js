@@ -40,7 +40,7 @@ export function startImageView() {
 /** What a code lacks of being full, as a text: of a sparse model the units that are active. */
 export function describeUnits(code) {
   const active = about.dimensions.filter(dimension => code[dimension] !== 0);
-  if (kind !== "top_k" && kind !== "relu") return `${latentDim} numbers, those that carry most at the left`;
+  if (kind !== "top_k" && kind !== "relu") return latentDim === 1 ? "one number" : `${latentDim} numbers, those that carry most at the left`;
   const strongest = [...active].sort((a, b) => Math.abs(code[b]) - Math.abs(code[a])).slice(0, 8);
   const rest = active.length > 8 ? ", …" : "";
   return `${active.length} of ${latentDim} units are active: ${strongest.map(d => `z${d} ${format(code[d])}`).join(", ")}${rest}`;

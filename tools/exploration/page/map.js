@@ -157,6 +157,7 @@ export class CodeMap {
   drawOverlay() {
     if (!this.painter) return;
     const { context, columns, rows } = prepareCanvas(this.overlay);
+    context.setLineDash([]);
     context.font = "12px system-ui, sans-serif";
     if (this.axes) this.drawAxes(context, columns, rows);
     const ink = toCss(themeColour("--ink"));
