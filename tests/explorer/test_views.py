@@ -147,6 +147,16 @@ def test_sliders_decode_what_torch_decodes(opened, experiment):
     np.testing.assert_allclose(opened.pixels("#decoded")[0, ..., 0], expected, atol=0.6)
 
 
+def test_a_dot_that_is_chosen_beside_the_sliders_gives_them_its_code(opened, experiment):
+    opened.show("decode")
+    opened.page.mouse.click(*opened.place(33))
+    opened.settle()
+    code = opened.page.eval_on_selector_all("#sliders input", "inputs => inputs.map(input => Number(input.value))")[
+        ::-1
+    ]
+    assert (np.abs(code - experiment.codes[33]) <= np.ptp(experiment.codes, 0) / 500).all()
+
+
 @pytest.mark.parametrize("button", ["from-mean", "from-prior"])
 def test_a_code_starts_from_the_mean_or_a_sample(opened, experiment, button):
     opened.show("decode")

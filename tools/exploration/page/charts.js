@@ -85,6 +85,6 @@ export function drawErrorCurve(svg) {
   }
   add("circle", { class: "own", cx: x(own.latent_dim), cy: y(own.mse), r: 6 });
   const isRight = x(own.latent_dim) > (left + right) / 2;
-  const place = { x: x(own.latent_dim) + (isRight ? -12 : 12), y: y(own.mse) - 8 };
+  const place = { x: x(own.latent_dim) + (isRight ? -12 : 12), y: y(own.mse) + 16 };
   add("text", { ...place, class: "own-label", "text-anchor": isRight ? "end" : "start" }, "this model");
 }

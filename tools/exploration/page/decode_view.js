@@ -5,7 +5,7 @@ import { decode } from "./network.js";
 import { drawPixels, showThumbnails } from "./pictures.js";
 import { movePlane, startPlane } from "./plane.js";
 import { sampleCode } from "./sampling.js";
-import { mark, select, state } from "./state.js";
+import { listen, mark, select, state } from "./state.js";
 
 const SHOWN_SLIDERS = 16; // until all are asked for
 const sliders = []; // [{ dimension, input, output }], in the order of about.dimensions
@@ -21,6 +21,7 @@ export function startDecodeView() {
     for (const row of element("sliders").children) row.hidden = false;
     more.hidden = true;
   });
+  listen("selected", () => element("panel-decode").hidden || setCode(codeOf(state.selected)));
   element("from-selected").addEventListener("click", () => setCode(codeOf(state.selected)));
   element("from-mean").addEventListener("click", () => setCode(meanCode));
   element("from-prior").addEventListener("click", () => setCode(sampleCode()));

@@ -172,7 +172,9 @@ export class CodeMap {
     ring(state.selected, 9, 2.5);
     for (const { index, text } of state.marks) {
       ring(index, 6, 1.5);
-      const place = [this.screenX(index) + 13, this.screenY(index) + 4];
+      const isAtEdge = this.screenX(index) + 13 + context.measureText(text).width > columns;
+      context.textAlign = isAtEdge ? "right" : "left";
+      const place = [this.screenX(index) + (isAtEdge ? -13 : 13), this.screenY(index) + 4];
       context.lineWidth = 4;
       context.strokeStyle = toCss(themeColour("--card"));
       context.strokeText(text, ...place);
