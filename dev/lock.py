@@ -21,7 +21,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.runtime.command import run_main
 from tools.workspace.arguments import ArgumentParser
 
-OPTIONAL_SETS = ("benchmarks", "cluster", "umap")
+OPTIONAL_SETS = ("benchmarks", "browser", "cluster", "umap")
 COMPILE = [
     *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--custom-compile-command", "make lock"),
     # one version of each package for every system and every Python since 3.11, so that locks need few conditions

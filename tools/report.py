@@ -20,7 +20,7 @@ from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures.base import image_grids
 from stages.runtime.command import run_main
-from tools.sweeps import pictures, plots, published_errors, render
+from tools.sweeps import explorers, pictures, plots, published_errors, render
 from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.render import Report
 from tools.sweeps.results import (
@@ -45,6 +45,7 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tools.report", description="Table and curve of a sweep.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a sweep's name (default: all experiments of HEAD)")
     parser.add_argument("--html", action="store_true", help="also write one self-contained page")
+    parser.add_argument("--explore", action="store_true", help="also make a page to explore each run; implies --html")
     parser.add_argument(
         "--tolerance", type=float, default=DEFAULT_TOLERANCE, help="of the best error (default 0.05: 5 %%)"
     )
@@ -56,7 +57,9 @@ def main() -> None:
     if not options.tolerance >= 0:
         raise UserError(f"--tolerance must be at least 0; got {options.tolerance}")
     try:
-        write_report(options.name, html=options.html, tolerance=options.tolerance, metrics=metrics)
+        write_report(
+            options.name, html=options.html, explore=options.explore, tolerance=options.tolerance, metrics=metrics
+        )
     except DvcException as error:
         raise UserError(f"dvc: {error}") from None
 
@@ -67,12 +70,14 @@ def write_report(
     only: Collection[str] | None = None,
     *,
     html: bool = False,
+    explore: bool = False,
     tolerance: float = DEFAULT_TOLERANCE,
     metrics: Sequence[str] | None = None,
 ) -> None:
     """Write the report of a sweep and print its tables. Raises UserError if no experiment is finished.
 
-    name, baseline, only: which experiments, see results.collect_results.
+    name, baseline, only: which experiments, see results.collect_results. explore: also a page for each run, and
+    report.html with links to them.
     """
     results = collect_results(name, baseline, only)
     folder = REPORTS / results.name
@@ -92,16 +97,19 @@ def write_report(
     if rows:
         figures.append("pictures.png")
         image_grids.save_rows(folder / "pictures.png", rows)
+    explorer_notes = explorers.write_pages(results.table["experiment"], folder) if explore else []
     choice = choose_latent_dim(results, tolerance)
-    notes += picture_notes + ([] if estimates is None else [render.describe_estimates(estimates)])
+    notes += picture_notes + explorer_notes + ([] if estimates is None else [render.describe_estimates(estimates)])
     report = Report(results, selected, choice, tolerance, published_errors, figures, notes)
     for file, table in (("runs.csv", results.table.drop(columns="test")), ("means.csv", compute_means(results))):
         files.write(folder / file, table.to_csv(index=False).encode())
     files.write(folder / "report.md", render.render_markdown(report).encode())
-    if html:
+    if html or explore:
         files.write(folder / "report.html", render.render_page(report, folder, list_versions()).encode())
     print(f"\n{render.render_terminal(report)}")
-    print(f"\n{folder}/: report.md, runs.csv, means.csv, {', '.join(figures)}{', report.html' if html else ''}")
+    print(
+        f"\n{folder}/: report.md, runs.csv, means.csv, {', '.join(figures)}{', report.html' if html or explore else ''}"
+    )
 
 
 def _select_metrics(results: SweepResults, wanted: Sequence[str] | None) -> list[str]:

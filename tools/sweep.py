@@ -69,7 +69,8 @@ def main() -> None:
                 else {}
             )
         if len(failed) < len(valid):
-            report.write_report(options.name, head, {combination.name for combination in valid})
+            names = {combination.name for combination in valid}
+            report.write_report(options.name, head, names, explore=options.explore)
     except DvcException as error:
         raise UserError(f"dvc: {error}") from None
     failed |= refused
@@ -93,6 +94,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--name", default="sweep", help="begins the experiments' names and names the report (default sweep)"
     )
+    parser.add_argument("--explore", action="store_true", help="make a page to explore each experiment (tools.explore)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs the experiments (default local)")
     cluster = parser.add_argument_group("with --engine ray or slurm (docs/cluster.md)")
     cluster.add_argument("--hub", help="git repository that all nodes can reach (default: the git remote origin)")

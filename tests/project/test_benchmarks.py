@@ -133,7 +133,13 @@ def test_our_programs_alone_make_a_table():
 
 @pytest.mark.parametrize(
     "command",
-    [["benchmarks.training"], ["benchmarks.pipeline", "stages"], ["benchmarks.decoding"], ["benchmarks.onnx_speed"]],
+    [
+        ["benchmarks.training"],
+        ["benchmarks.pipeline", "stages"],
+        ["benchmarks.decoding"],
+        ["benchmarks.onnx_speed"],
+        ["benchmarks.explorer"],
+    ],
 )
 def test_zero_repeats_are_refused(command):
     completed = subprocess.run(

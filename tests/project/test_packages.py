@@ -24,6 +24,7 @@ CODE_FOLDERS = ("stages", "tools", "benchmarks", "dev", "tests")  # the folders 
 OWN_MODULES = {*CODE_FOLDERS, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 OPTIONAL = {
     "benchmarks": {"benchmarks"},
+    "browser": {"benchmarks", "tests"},
     "cluster": {"tools", "tests"},
     "umap": {"stages"},
 }  # optional list: the folders that may import it
@@ -223,7 +224,14 @@ def test_locking_keeps_versions_and_torchs_hashes_and_the_cpu_versions_count(tmp
     if upgrade:
         cpu, own = {"torch": cpu["torch"]}, ({}, {})
     numpy = {name: text for name, text in cpu.items() if name == "numpy"}
-    assert kept == {"cpu": cpu, "direct": numpy | own[0], "benchmarks": cpu, "cluster": cpu, "umap": cpu | own[1]}
+    assert kept == {
+        "cpu": cpu,
+        "direct": numpy | own[0],
+        "benchmarks": cpu,
+        "browser": cpu,
+        "cluster": cpu,
+        "umap": cpu | own[1],
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from stages.autoencoder.core.errors import UserError
+from tools.workspace.revisions import copy_files
 
 MODEL = Path("data/model.safetensors")
 
@@ -20,20 +20,6 @@ def open_model(path: Path | None, rev: str | None) -> Iterator[Path]:
     if rev is None:
         yield path or MODEL
         return
-    import dvc.api  # takes a second
-    from dvc.exceptions import DvcException
-
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        copy = Path(folder, MODEL.name)
-        try:
-            with closing(dvc.api.DVCFileSystem(rev=rev)) as cache:
-                copy.write_bytes(cache.read_bytes(MODEL.as_posix()))
-        except FileNotFoundError:
-            raise UserError(
-                f"--rev {rev}: its {MODEL} must be in DVC's cache or remote; it is not; run dvc fetch or dvc exp pull"
-            ) from None
-        except DvcException as error:
-            raise UserError(
-                f"--rev {rev}: must be an experiment, tag or commit; {error}; see dvc exp show -A"
-            ) from None
-        yield copy
+        copy_files(rev, [MODEL], Path(folder))
+        yield Path(folder, MODEL)

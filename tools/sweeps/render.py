@@ -15,6 +15,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from tools.sweeps import explorers
 from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, SEED, Choice, SweepResults, compute_means
 from tools.workspace.commands import git
@@ -98,6 +99,7 @@ def render_page(report: Report, folder: Path, versions: Mapping[str, str]) -> st
         figures=[(file, TITLES[file], _inline_image(folder / file)) for file in report.figures],
         constants=list_constants(results),
         versions=versions,
+        explorers=explorers.list_links(results.table["experiment"], folder),
     )
 
 

@@ -125,6 +125,17 @@ def _list_experiments(name: str | None) -> Iterable[tuple[str, str, str]]:
             yield baseline, revision, label
 
 
+def find_sweep(experiment: str) -> tuple[str | None, str]:
+    """The sweep that an experiment belongs to, if any, and the commit that it started from.
+
+    Raises UserError if git has no experiment of that name.
+    """
+    for baseline, _, label, sweep in _read_references():
+        if label == experiment:
+            return sweep, baseline
+    raise UserError(f"{experiment}: must be an experiment; git has none of that name; see dvc exp show -A")
+
+
 def _list_sweeps() -> list[str]:
     """The names of the sweeps that have experiments in git."""
     return sorted({sweep for *_, sweep in _read_references() if sweep})
@@ -188,7 +199,12 @@ def _is_finite(value: Any) -> bool:
 def _read_params(files: Mapping[str, Any]) -> dict[str, Any]:
     """{dotted key: value}; lists and null become text, so that they can be compared and sorted."""
     flat = {key: value for file in files.values() for key, value in flatten(file.get("data") or {}).items()}
-    return {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in flat.items()}
+    return {key: to_comparable(value) for key, value in flat.items()}
+
+
+def to_comparable(value: Any) -> int | float | str:
+    """A parameter's value as the table has it: lists and null as text."""
+    return value if isinstance(value, int | float | str) else json.dumps(value)
 
 
 def _read_metrics(files: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The parts of tools.explore: what goes into its page, and the page itself."""
