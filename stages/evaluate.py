@@ -25,7 +25,7 @@ from stages.autoencoder.data.split_files import TEST, TRAIN, VALID, Part
 from stages.autoencoder.figures import score_figures, worst_images
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model.bottlenecks import Bottleneck
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.scores import anomalies, code_usage, denoisers, pca, probes, reconstruction, tables
 from stages.autoencoder.scores.codes import clusters, dimension_estimates
 from stages.autoencoder.scores.probes import LabelledCodes

@@ -34,7 +34,7 @@ from stages.autoencoder.model.objectives import (
     log_density_ratio,
 )
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.params.reconstruct import ReconstructParams
 from stages.autoencoder.training.inputs import DrawnImages, corrupt
 from stages.runtime.command import run_stage

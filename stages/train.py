@@ -30,7 +30,8 @@ from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
 from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader
-from stages.autoencoder.params.train import Binarize, TrainParams
+from stages.autoencoder.params.inputs import Binarize
+from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import checkpoint, mixture_fit
 from stages.autoencoder.training.inputs import DrawnImages
 from stages.autoencoder.training.loop import EpochResult, Training

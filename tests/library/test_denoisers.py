@@ -5,7 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA
 
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.scores import denoisers, pca
 from stages.autoencoder.scores.denoisers import NoisyImages
 

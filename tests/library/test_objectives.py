@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from stages.autoencoder.model import objectives
 from stages.autoencoder.model.autoencoder import reparametrise
-from stages.autoencoder.params.denoising import Corruption
+from stages.autoencoder.params.inputs import Corruption
 from stages.autoencoder.training import augmentation
 from stages.autoencoder.training.inputs import DrawnImages, corrupt, draw
 

@@ -21,9 +21,9 @@ from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.model.objectives import RECONSTRUCTION_LOSSES
 from stages.autoencoder.params import train
 from stages.autoencoder.params.all_sections import Params
-from stages.autoencoder.params.denoising import Denoising
 from stages.autoencoder.params.download import DATASETS
 from stages.autoencoder.params.embed import Embed
+from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.scores import maps
 from stages.autoencoder.sources import builtin
 from stages.autoencoder.sources.torchvision_datasets import datasets

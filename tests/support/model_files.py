@@ -10,7 +10,7 @@ from stages.autoencoder.model import model_file
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.sampling import MAX_AXES, Mixture
 from stages.autoencoder.params import fitting
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Denoising
 
 THRESHOLD = 0.1  # MSE per pixel
 

@@ -15,8 +15,8 @@ from stages.autoencoder.core.errors import UserError, describe_fault
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec, build_without_weights
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.model.sampling import PREFIX, Mixture
-from stages.autoencoder.params.denoising import Denoising
 from stages.autoencoder.params.fitting import Fitting
+from stages.autoencoder.params.inputs import Binarize, Denoising
 
 FORMAT = 2  # raised when an older file can no longer be read
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -39,7 +39,7 @@ class Description:
     class_names: tuple[Text, ...]  # of the training part; () if it has none
     normal_classes: tuple[Text, ...]  # the only ones that trained; () if all did
     fitting: Fitting  # how an image of any size becomes the model's input
-    binarize: Text = "none"  # how its training drew black and white pixels
+    binarize: Binarize = "none"  # how its training drew black and white pixels
 
 
 class StoredModel(NamedTuple):

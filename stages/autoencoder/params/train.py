@@ -16,11 +16,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.autoencoder.params.base.section import Device, LatentDim, Numerics, Processes, Section, Seed, Threads
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Binarize, Denoising
 
 Variant = Literal["undercomplete", "overcomplete", "denoising", "sparse", "variational"]
 Loss = Literal["mse", "bce"]
-Binarize = Literal["none", "dynamic", "static"]
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 

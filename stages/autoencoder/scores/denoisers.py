@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 
 from stages.autoencoder.data.pixels import to_unit
-from stages.autoencoder.params.denoising import Denoising
+from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.scores.reconstruction import mse_per_image, psnr_per_image
 
 MAX_TEST, MAX_VALID = 1000, 200  # images, evenly spaced, fewer if they are large: non-local means takes 2 ms for each

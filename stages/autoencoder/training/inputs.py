@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages.autoencoder.data.pixels import WHITE, ImageRows
 from stages.autoencoder.model.random_numbers import normal, uniform
-from stages.autoencoder.params.denoising import Corruption
+from stages.autoencoder.params.inputs import Corruption
 
 SEED = 0  # of images that are drawn once: the same in every experiment, whatever its `seed`
 

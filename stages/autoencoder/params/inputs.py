@@ -1,6 +1,6 @@
-"""The section `train.denoising`: what corrupts the input. The one list of the kinds of corruption.
+"""What a model is given in place of the images: the section `train.denoising`, and the choices of `train.binarize`.
 
-It stands in the model file too, so the stages that use a model read it from here.
+Both stand in the model file too, so the stages that use a model read them from here.
 """
 
 from typing import Literal
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from stages.autoencoder.params.base.section import Section
 
+Binarize = Literal["none", "dynamic", "static"]
 Corruption = Literal["gaussian", "salt_and_pepper", "masking"]
 
 
