@@ -303,7 +303,7 @@ def test_a_real_sweep_reports_what_its_experiments_measured(tmp_path: Path, fini
         assert errors(folder, "tiny")[f"tiny-latent_dim-{dim}"] == metrics["mse"]
     assert len(errors(folder, "tiny")) == 2
     assert {path.name for path in (folder / "reports/tiny").iterdir()} == {
-        *("report.md", "runs.csv", "means.csv", "error.png", "losses.png", "pictures.png")
+        *("report.md", "runs.csv", "means.csv", "error.png", "dimensions.png", "losses.png", "pictures.png")
     }
 
     table = {}  # latent_dim: error, as DVC's own table has them
