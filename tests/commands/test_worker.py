@@ -115,6 +115,19 @@ def test_a_full_disk_makes_a_node_unfit(task: worker.Task, monkeypatch: pytest.M
     assert "MiB of disk; got" in outcome["reason"]
 
 
+def test_a_command_that_fails_on_a_full_disk_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    call = worker._Caller(tmp_path, dict(os.environ), tmp_path)
+    monkeypatch.setattr(worker, "PAUSES", (0.1,))
+    monkeypatch.setattr(worker, "PATIENCE", 0.5)
+    for least, is_full in ((0, False), (2**60, True)):
+        monkeypatch.setattr(worker, "MIN_FREE", least)
+        (tmp_path / "count").unlink(missing_ok=True)
+        with pytest.raises(worker.TaskError, match=r"^sh -c: no room$") as error:
+            call("sh", "-c", "echo . >> count; echo no room; exit 1", lasting=True)
+        assert (len((tmp_path / "count").read_text().split()) == 1) == is_full
+        assert error.value.unfit == is_full
+
+
 def test_when_the_engine_ends_so_does_all_that_it_started(task: worker.Task, tmp_path: Path):
     task["overrides"], marks = ["latent_dim=9"], tmp_path / "marks"  # waits for a file
     environment = {**os.environ, "TOY": str(marks)}

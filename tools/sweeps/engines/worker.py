@@ -266,6 +266,7 @@ class _Caller:
     def __call__(self, *command: str, lasting: bool = False) -> str:
         """Run a command and return its stdout. lasting: repeat it for PATIENCE seconds while it fails.
 
+        A full disk does not become empty by itself, so there nothing is repeated.
         Raises TaskError with the line that says why it failed.
         """
         start = time.monotonic()
@@ -282,13 +283,13 @@ class _Caller:
             )
             if not ended.returncode:
                 return ended.stdout
+            full = shutil.disk_usage(self.scratch).free < MIN_FREE
             pause = PAUSES[min(attempt, len(PAUSES) - 1)]
-            if not lasting or time.monotonic() - start + pause > PATIENCE:
+            if not lasting or full or time.monotonic() - start + pause > PATIENCE:
                 break
             time.sleep(pause)
         lines = [line.rstrip() for line in (ended.stdout + ended.stderr).splitlines() if line.strip()][-LOG_LINES:]
         reason = find_reason(lines) if lines else f"exit status {ended.returncode}"
-        full = shutil.disk_usage(self.scratch).free < MIN_FREE
         raise TaskError(f"{' '.join(command[:2])}: {reason}", lines, unfit=full)
 
 
