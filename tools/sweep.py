@@ -48,7 +48,8 @@ REQUIRED = {
 
 def main() -> None:
     logging.getLogger("kombu").setLevel(logging.ERROR)  # it warns that the queue is a folder and has no host
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells each step of a connection
+    for name in ("asyncssh", "botocore"):  # they tell each step of a connection, and where they found a password
+        logging.getLogger(name).setLevel(logging.WARNING)
     options = _parse_options()
     head = checks.check_git()
     environment = worker_environment()
