@@ -29,9 +29,9 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tools.explore", description="Make a page to explore a trained model.")
     parser.add_argument("--rev", help="an experiment, tag or commit (default: what data/, metrics/ and plots/ hold)")
     parser.add_argument("--out", type=Path, default=DEFAULT_NAME, help=f"the page (default {DEFAULT_NAME})")
-    parser.add_argument("--images", type=int, default=10_000, help="test images in it, at most (default 10000)")
+    parser.add_argument("--images", type=int, help="test images in it, at most (default: those of the maps)")
     options = parser.parse_args()
-    if options.images < 1:
+    if options.images is not None and options.images < 1:
         raise UserError(f"--images must be at least 1; got {options.images}")
     if options.out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{options.out}: must end in .html; choose such a name")
@@ -39,10 +39,10 @@ def main() -> None:
     print(f"{options.out}: {size / 1e6:.1f} MB; open it in a browser")
 
 
-def write_page(rev: str | None, path: Path, max_images: int) -> int:
+def write_page(rev: str | None, path: Path, max_images: int | None) -> int:
     """Write the page of a revision, or of the workspace if rev is None. Returns its size in bytes.
 
-    Raises UserError if outputs are absent or do not belong together.
+    max_images: as for experiment.load. Raises UserError if outputs are absent or do not belong together.
     """
     from tools.exploration import contents, experiment, page  # imports torch, after the pins
     from tools.workspace.revisions import copy_files

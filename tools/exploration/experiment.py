@@ -1,13 +1,13 @@
 """What the page shows of one experiment, read from the files that the pipeline wrote and checked to belong together."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from dvc.utils.flatten import flatten
 
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.core.errors import UserError
@@ -23,7 +23,6 @@ EMBEDDINGS, RECONSTRUCTIONS = Path("data/embeddings.safetensors"), Path("data/re
 PARAMS, METRICS = Path("params.yaml"), (Path("metrics/evaluate.json"), Path("metrics/train.json"))
 DIMENSIONS, PCA = Path("plots/dimensions.csv"), Path("plots/pca.csv")
 FILES = (MODEL, RAW, TEST, EMBEDDINGS, RECONSTRUCTIONS, PARAMS, *METRICS, DIMENSIONS, PCA)
-MAX_IMAGES = 10_000
 MAX_NUMBERS = 2**24  # of all images: 10,000 digits, 5,461 colour images of 32 x 32, 341 of 128 x 128
 
 
@@ -49,11 +48,11 @@ class Experiment:
     pca: list[tuple[int, float]]  # dimensions and PCA's test error
 
 
-def load(folder: Path, max_images: int = MAX_IMAGES) -> Experiment:
+def load(folder: Path, max_images: int | None = None) -> Experiment:
     """The experiment whose outputs lie in a folder, as those of the pipeline in a checkout.
 
-    max_images: test images at most, evenly spaced. Raises UserError if a file is absent, damaged, or made with another
-    model than the rest.
+    max_images: test images at most, evenly spaced; None: those of the maps. Raises UserError if a file is absent,
+    damaged, or made with another model than the rest.
     """
     model = load_model(folder / MODEL, "cpu")
     test = split_files.load(folder / TEST, folder / RAW)
@@ -77,7 +76,7 @@ def load(folder: Path, max_images: int = MAX_IMAGES) -> Experiment:
             " run dvc repro"
         )
     # positions on the maps, of which fewer are shown where images are large
-    count = min(max_images, max(1, MAX_NUMBERS // int(np.prod(shape))))
+    count = min(max_images or maps.MAX_CODES, max(1, MAX_NUMBERS // int(np.prod(shape))))
     chosen = evenly_spaced(np.arange(len(held["mapped"])), count)
     rows = held["mapped"][chosen]
     codes = held["test"]
@@ -129,14 +128,6 @@ def order_dimensions(folder: Path, codes: np.ndarray) -> tuple[list[int], dict[i
 def choose(names: list[str] | None, rows: np.ndarray) -> list[str] | None:
     """The names at these rows, if there are names."""
     return names and [names[row] for row in rows]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections -> {dotted key: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def read_json(path: Path) -> dict[str, float]:
