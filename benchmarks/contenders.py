@@ -26,8 +26,8 @@ from stages.autoencoder.data import pixels
 from stages.autoencoder.model import devices, inference
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
-from stages.autoencoder.model.convolutions import DoublingConvolution
-from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.model.layers.convolutions import DoublingConvolution
+from stages.autoencoder.model.layers.dense import Dense
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.sources import builtin, torchvision_datasets

@@ -2,7 +2,7 @@
 
 The operations are those of products and convolutions, forward and backward. Everything else counts as free, so no
 program reaches this limit. The best rate is the highest that this process measures with either library: MKL, which
-torch's `F.linear` calls in float32, or oneDNN, whose inner product `model/dense.py` calls.
+torch's `F.linear` calls in float32, or oneDNN, whose inner product `model/layers/dense.py` calls.
 """
 
 import time
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.autoencoder.model.autoencoder import Autoencoder
-from stages.autoencoder.model.dense import product
+from stages.autoencoder.model.layers.dense import product
 
 SECONDS_PER_TRY = 0.15
 TRIES = 3  # the fastest one counts

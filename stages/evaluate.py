@@ -84,20 +84,21 @@ def main() -> None:
     estimates = dimension_estimates.estimate(codes["test"], test.images)
     metrics |= {name: estimates.codes[name] for name in ("participation", "twonn") if name in estimates.codes}
     metrics |= variant_scores(test.images, codes["test"], Bottleneck(embedding["bottleneck"]))
-    threshold = arrays.describe(MODEL)[0]["threshold"] if test.normal_classes else None
-    if threshold is not None:
-        metrics |= anomaly_scores(test, output, errors["mse"], threshold)
+    found = find_anomalies(arrays.describe(MODEL)[0]) if test.normal_classes else None
+    if found:
+        metrics |= anomaly_scores(test, output, found)
     files.write_json(METRICS, metrics)
 
     names = test.read_names()
-    files.write(IMAGES, to_csv(tables.of_images(test, names, errors, codes["test"], threshold)))
-    files.write(PER_CLASS, to_csv(tables.of_classes(test, errors)))
+    files.write(IMAGES, to_csv(tables.of_images(test, names, errors, codes["test"], found)))
+    files.write(PER_CLASS, to_csv(tables.of_classes(test, errors, found)))
     files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, transductive, embedding["trust"])))
     files.write(SPECTRUM, to_csv(tables.of_spectrum(estimates.spectrum)))
     files.write(INTRINSIC, to_csv(tables.of_estimates(estimates.codes, estimates.images)))
-    score_figures.save_errors(
-        PICTURES / "errors.png", errors["mse"], test.is_anomalous, metrics.get("auroc"), threshold or None
-    )
+    if found and test.is_anomalous.any():
+        score_figures.save_anomalies(PICTURES / "errors.png", found, test.is_anomalous, metrics.get("auroc"))
+    else:
+        score_figures.save_errors(PICTURES / "errors.png", errors["mse"])
     score_figures.save_pca_curve(PICTURES / "pca.png", baseline["mse"], latent_dim, mse)
     score_figures.save_code_scores(PICTURES / "codes.png", code_scores, pca_scores, latent_dim)
     score_figures.save_spectrum(PICTURES / "spectrum.png", estimates.spectrum, estimates.codes)
@@ -136,12 +137,21 @@ def image_errors(output: ImageRows, clean: ImageRows) -> dict[str, np.ndarray]:
     return errors
 
 
-def anomaly_scores(test: Part, output: ImageRows, mse: np.ndarray, threshold: float) -> dict[str, float]:
-    """How well the error (N,) finds images of classes that do not train, and their anomalous pixels."""
+def find_anomalies(about: Mapping[str, Any]) -> anomalies.Found:
+    """The score that the model's description names, and what it calls anomalous."""
+    score, threshold = about["score"], about["threshold"]
+    return anomalies.Found(score, arrays.load(RECONSTRUCTIONS, f"anomaly.{score}")[0][f"anomaly.{score}"], threshold)
+
+
+def anomaly_scores(test: Part, output: ImageRows, found: anomalies.Found) -> dict[str, float]:
+    """How well the chosen score finds images of classes that do not train, how well each, and anomalous pixels."""
     metrics: dict[str, float] = {}
     anomalous = test.is_anomalous
-    add_score(metrics, "auroc", anomalies.auroc, mse, anomalous)
-    add_score(metrics, ("precision", "recall", "f1"), anomalies.detection, mse, anomalous, threshold)
+    add_score(metrics, "auroc", anomalies.auroc, found.scores, anomalous)
+    add_score(metrics, ("precision", "recall", "f1"), anomalies.detection, found, anomalous)
+    names = sorted(name for name in arrays.describe(RECONSTRUCTIONS)[1] if name.startswith("anomaly."))
+    for name, scores in arrays.load(RECONSTRUCTIONS, *names)[0].items():
+        add_score(metrics, name.replace("anomaly.", "auroc_"), anomalies.auroc, scores, anomalous)
     if (masks := test.read_masks()) is not None:
         normal = np.flatnonzero(~anomalous)
         add_score(metrics, "pixel_auroc", anomalies.pixel_auroc, output, test.images, *masks, normal)

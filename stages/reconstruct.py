@@ -5,7 +5,9 @@ the model is. Arrays, for each test image in order of `index`: output float32 (N
 bce float32 (N,), its binary cross-entropy in nats; of a denoising model also `given` and `denoised`, the corrupted
 image and its reconstruction; of a variational one sampled_bce and kl, the two terms of its ELBO in nats, and nll, an
 estimate of -log p(x) in nats, if params reconstruct asks for it. A model that was trained on drawn pixels gets a draw
-of the test images, and all of these but `output` belong to that draw. The description has the digest of the model file.
+of the test images, and all of these but `output` belong to that draw. Where some classes are not normal, also
+`anomaly.mse` and the like, the scores of model/detector.py, of the grey images. The description has the digest of the
+model file.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -22,11 +24,12 @@ from torch import Tensor
 from stages.autoencoder.core import arrays, files
 from stages.autoencoder.data import split_files
 from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
-from stages.autoencoder.data.split_files import TEST
+from stages.autoencoder.data.split_files import TEST, Part
 from stages.autoencoder.figures import decoded_codes
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import devices, inference, model_file
 from stages.autoencoder.model.autoencoder import Autoencoder, reparametrise
+from stages.autoencoder.model.model_file import StoredModel
 from stages.autoencoder.model.objectives import (
     binary_cross_entropy,
     gaussian_kl,
@@ -50,23 +53,29 @@ def main() -> None:
     params = loader.load(ReconstructParams)
     device = devices.prepare(params.device, params.numerics)
     digest = files.digest(MODEL)
-    model, about, mixture = model_file.load(MODEL, device)
+    stored = model_file.load(MODEL, device)
+    model, about = stored.model, stored.about
     test = split_files.load(TEST)
     given = test.images if about.binarize == "none" else DrawnImages(test.images, test.index)
-    save_results(model, about.corruption, given, params.reconstruct.importance_samples, digest, device)
+    save_results(stored, test, given, params.reconstruct.importance_samples, digest, device)
 
     save_pictures(test.images, given, about.corruption is not None, model.spec.latent_dim)
     codes = inference.encode(model, given, device)
-    for picture in decoded_codes.pictures_of_codes(model, mixture, codes, test.classes, device):
+    for picture in decoded_codes.pictures_of_codes(model, stored.mixture, codes, test.classes, device):
         path = PICTURES / f"{picture.name}.png"
         image_grids.save_rows(path, picture.rows, title=picture.title, captions=picture.captions)
 
 
 def save_results(
-    model: Autoencoder, corruption: Denoising | None, test: ImageRows, samples: int, digest: str, device: torch.device
+    stored: StoredModel, test: Part, given: ImageRows, samples: int, digest: str, device: torch.device
 ) -> None:
-    """Write the arrays that the docstring of this module lists, batch by batch. samples: of each code, for nll."""
-    images, numbers = (np.float32, test.shape), (np.float32, (len(test),))
+    """Write the arrays that the docstring of this module lists, batch by batch.
+
+    given: the test images, or a draw of them; samples: of each code, for nll.
+    """
+    model, corruption = stored.model, stored.about.corruption
+    scores = stored.scores if test.normal_classes else {}
+    images, numbers = (np.float32, given.shape), (np.float32, (len(given),))
     layout: dict[str, tuple[Any, tuple[int, ...]]] = {"output": images, "bce": numbers}
     functions: list[Callable[[np.ndarray], Results]] = [partial(reconstruct, model, device)]
     if corruption:
@@ -80,12 +89,15 @@ def save_results(
         if samples:
             layout |= {"nll": numbers}
             functions.append(partial(estimate_nll, model, device, samples, sampling))
+    layout |= {f"anomaly.{name}": numbers for name in scores}
     with arrays.create(RECONSTRUCTIONS, layout, {"model": digest}) as file:
-        for batch in pieces(len(test), piece_length(model.spec.shape, inference.BATCH_SIZE)):
-            clean = test[batch]
+        for batch in pieces(len(given), piece_length(model.spec.shape, inference.BATCH_SIZE)):
+            clean = given[batch]
             for function in functions:
                 for name, values in function(clean).items():
                     file.append(name, values)
+            for name, score in scores.items():
+                file.append(f"anomaly.{name}", inference.apply(score, test.images[batch], device))
 
 
 def reconstruct(model: Autoencoder, device: torch.device, clean: np.ndarray) -> Results:

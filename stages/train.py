@@ -15,7 +15,8 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,12 @@ from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.data.split_files import TRAIN, VALID, Part
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
+from stages.autoencoder.model.detector import MSE, Detector, activations, mse_per_image, score_functions
 from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.inputs import Binarize
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training import checkpoint, mixture_fit
+from stages.autoencoder.training import checkpoint, detector_fit, mixture_fit
 from stages.autoencoder.training.inputs import DrawnImages
 from stages.autoencoder.training.loop import EpochResult, Training
 from stages.autoencoder.training.preparation import prepare
@@ -43,7 +45,8 @@ MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safete
 EPOCHS, STRIP = Path("data/epochs"), Path("plots/training.png")
 LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
 PREVIEWS = 10  # validation images that are pictured after each epoch
-MAX_CODES, MAX_CODE_NUMBERS = 5000, 2**25  # of the training part, that their density is fitted to
+MAX_FITTED = 5000  # images of the training part whose codes and activations count
+MAX_CODE_NUMBERS = 2**25  # of their codes
 STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
 SAVE_EVERY = 2.0  # seconds: an interruption costs at most this and an epoch
 log = logging.getLogger(__name__)
@@ -136,6 +139,12 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
     model = training.model
     model.load_state_dict(training.best_weights)
     best, settings = training.best_result, params.train
+    known, mixture = fit_to_images(training, train.images, valid)
+    scores = score_functions(model, known, mixture, settings.loss)
+    threshold, mse_threshold = (
+        float(np.quantile(inference.apply(scores[name], valid, training.device), settings.anomaly_quantile))
+        for name in (settings.anomaly_score, MSE)
+    )
     about = model_file.Description(
         spec=model.spec,
         variant=settings.variant,
@@ -144,41 +153,40 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
         beta=settings.variational.beta if model.is_variational else None,
         best_epoch=best.epoch,
         valid=best.valid,
-        threshold=find_threshold(training, valid, settings.anomaly_quantile),
+        score=settings.anomaly_score,
+        threshold=threshold,
+        mse_threshold=mse_threshold,
         anomaly_quantile=settings.anomaly_quantile,
         class_names=tuple(train.class_names),
         normal_classes=tuple(train.normal_classes),
         fitting=train.fitting,
         binarize=settings.binarize,
     )
-    model_file.save(MODEL, model, about, None if model.is_variational else fit_mixture(training, train.images, valid))
+    model_file.save(MODEL, model, about, known, mixture)
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([EpochResult._fields, *training.history])
     files.write(LOSS, table.getvalue().encode())
     files.write_json(METRICS, {"best_epoch": best.epoch, "valid": best.valid})
 
 
-def find_threshold(training: Training, valid: ImageRows, quantile: float) -> float:
-    """The MSE per pixel below which this share of the validation images, uint8 (N, C, H, W), is reconstructed."""
-    model = training.model.eval()
+def fit_to_images(training: Training, train: ImageRows, valid: ImageRows) -> tuple[Detector, Mixture | None]:
+    """What finds anomalies, and the density of the codes, chosen on codes of validation images; none with a prior.
 
-    def mse(x: torch.Tensor) -> torch.Tensor:
-        return (model(x) - x).double().square().flatten(1).mean(1)
+    Evenly spaced ones of the images, uint8 (N, C, H, W), count.
+    """
+    model, device = training.model.eval(), training.device
 
-    return float(np.quantile(inference.apply(mse, valid, training.device), quantile))
-
-
-def fit_mixture(training: Training, train: ImageRows, valid: ImageRows) -> Mixture:
-    """The density of the codes of training images, chosen on codes of validation images; uint8 (N, C, H, W) each."""
-    model = training.model.eval()
-    most = max(2, min(MAX_CODES, MAX_CODE_NUMBERS // model.spec.latent_dim))
-
-    def encode(images: ImageRows) -> np.ndarray:
-        rows = pixels.evenly_spaced(np.arange(len(images)), most)
+    def apply(function: Callable[[torch.Tensor], torch.Tensor], images: ImageRows, most: int) -> np.ndarray:
+        rows = pixels.evenly_spaced(np.arange(len(images)), max(2, most))
         batches = pixels.pieces(len(rows), inference.BATCH_SIZE)
-        return np.concatenate([inference.apply(model.encode, images[rows[b]], training.device) for b in batches])
+        return np.concatenate([inference.apply(function, images[rows[batch]], device) for batch in batches])
 
-    return mixture_fit.fit(encode(train), encode(valid))
+    fitted, unseen = (apply(partial(activations, model), images, MAX_FITTED) for images in (train, valid))
+    known = detector_fit.fit(fitted, unseen, apply(partial(mse_per_image, model), valid, MAX_FITTED))
+    if model.is_variational:
+        return known, None
+    most = min(MAX_FITTED, MAX_CODE_NUMBERS // model.spec.latent_dim)
+    return known, mixture_fit.fit(apply(model.encode, train, most), apply(model.encode, valid, most))
 
 
 if __name__ == "__main__":

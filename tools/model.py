@@ -59,7 +59,7 @@ def _parse_options() -> argparse.Namespace:
     codes.add_argument("codes", type=Path, help="FILE.csv, FILE.parquet or FILE.npy, as encode wrote it")
     add("reconstruct", "Write the reconstruction of each image", fitted, drawn, images)
     add("denoise", "Clean noisy images with a denoising model", fitted, drawn, images)
-    add("score", "Write the error of each image, and whether it is an anomaly", fitted, table, images)
+    add("score", "Write error and score of each image, and whether it is an anomaly", fitted, table, images)
     new = add("generate", "Write new images", fitted, drawn)
     new.add_argument("--count", type=int, default=100, help="images (default 100)")
     new.add_argument("--seed", type=int, default=0, help="decides the images (default 0)")

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:  # the first packages that a stage needs
 # AVX2 is the widest instruction set that nearly every x86-64 CPU since 2015 has.
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own vectorised kernels
-    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions, and the matrix products of model/dense.py
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions, and the matrix products of model/layers/dense.py
     "MKL_CBWR": "COMPATIBLE",  # torch's other matrix products; its AVX2 differs between Intel and AMD
     "OPENBLAS_CORETYPE": "Haswell",  # products and eigenvalues of NumPy, SciPy and scikit-learn
     "OPENBLAS_NUM_THREADS": "1",  # it starts no more threads than there are cores: two would be one on one core

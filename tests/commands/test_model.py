@@ -108,6 +108,8 @@ def test_scores_and_decisions_are_those_of_evaluate(folder, run):
     metrics = stage_folders.metrics()
     assert np.mean([float(row["mse"]) for row in rows]) == metrics["mse"]
     evaluated = read_table("data/test_images.csv")
+    found, expected = ([float(row["score"]) for row in table] for table in (rows, evaluated))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert [row["above_threshold"] for row in rows] == [row["above_threshold"] for row in evaluated]
     called = np.array([row["above_threshold"] == "True" for row in rows])
     anomalous = np.array([row["anomalous"] == "True" for row in evaluated])
@@ -297,7 +299,7 @@ def test_lines_and_neighbours_of_images(photos, run):
 def test_info_tells_what_the_file_holds(folder, run, capsys):
     run("info")
     text = capsys.readouterr().out
-    assert "threshold         0.1\n" in text
+    assert "score             mse\nthreshold         0.1\n" in text
     assert "latent_dim        3\n" in text
     run("info", "--json")
     found = json.loads(capsys.readouterr().out)
@@ -434,8 +436,8 @@ def test_python_of_the_page_runs(folder, run, capsys):
         assert json.load(refused.value)["refused"].startswith("image 0: is no PNG")
         refused.value.close()
         server.shutdown()
-    error = names["model"].score(images[1:2])[0]
-    assert answer == {"mse": error, "anomaly": bool(error > model_files.THRESHOLD)}
+    score = names["model"].score(images[1:2])[0]
+    assert answer == {"score": score, "anomaly": bool(score > model_files.THRESHOLD)}
 
 
 def test_the_browser_runs_an_exported_model_as_the_page_says(folder, run):

@@ -12,7 +12,7 @@ import torch
 from benchmarks.explorer import OPTIONS, find_browser
 from stages.autoencoder.model import inference
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
-from stages.autoencoder.model.batch_norm import BatchNorm
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.scores.reconstruction import mse_per_image
 from stages.autoencoder.use import TrainedModel
 from tests.support import model_files

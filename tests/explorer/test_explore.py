@@ -64,7 +64,7 @@ def test_fewer_images_are_taken_evenly(copy, monkeypatch):
 def test_numbers_of_the_page_are_those_of_the_pipeline(copy):
     held = experiment.load(copy)
     assert held.errors.mean() == pytest.approx(json.loads(Path("metrics/evaluate.json").read_text())["mse"])
-    assert held.model.score(held.images[:5]) == pytest.approx(held.errors[:5], rel=1e-4)
+    assert held.model.errors(held.images[:5]) == pytest.approx(held.errors[:5], rel=1e-4)
     assert sorted(held.dimensions) == list(range(4))
     added = [held.mse_added[dimension] for dimension in held.dimensions]
     assert added == sorted(added, reverse=True)

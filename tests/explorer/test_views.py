@@ -197,9 +197,9 @@ def test_a_drawing_is_scored_as_torch_scores_it(opened, experiment):
     assert opened.text("draw-score") != blank
     drawn = opened.pixels("#pad")[0, ..., 0]
     assert len(np.unique(drawn)) > 2
-    score = experiment.model.score(drawn[None, None].astype(np.float32) / 255)[0]
+    score = experiment.model.errors(drawn[None, None].astype(np.float32) / 255)[0]
     assert float(opened.text("draw-score").split(",")[0]) == pytest.approx(score, rel=0.01)
-    verdict = "an anomaly" if score > experiment.model.about.threshold else "ordinary"
+    verdict = "an anomaly" if score > experiment.model.about.mse_threshold else "ordinary"
     assert opened.text("draw-score").endswith(verdict)
 
 

@@ -8,8 +8,8 @@ from torch import nn
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.model import devices, networks
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
-from stages.autoencoder.model.convolutions import DoublingConvolution
-from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.model.layers.convolutions import DoublingConvolution
+from stages.autoencoder.model.layers.dense import Dense
 
 SIZES = [(1, 8, 8), (3, 17, 17), (1, 28, 28), (3, 32, 32), (2, 9, 14), (1, 5, 31)]
 

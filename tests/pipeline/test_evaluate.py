@@ -19,6 +19,7 @@ from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.figures import code_figures, score_figures
 from stages.autoencoder.figures.base import image_grids
+from stages.autoencoder.model import model_file
 from stages.autoencoder.scores import anomalies, denoisers, pca, probes
 from stages.autoencoder.scores.codes import clusters
 from stages.autoencoder.scores.probes import LabelledCodes
@@ -27,14 +28,16 @@ from tests.support import model_files, stage_folders
 
 RECONSTRUCTIONS = Path("data/reconstructions.safetensors")
 EVERY = stage_folders.EVERY
+ANOMALIES = ["auroc", "precision", "recall", "f1"]
+ANOMALIES += ["auroc_combined", "auroc_density", "auroc_mahalanobis", "auroc_mse", "auroc_rapp"]
 OF_VARIANT = {
     "undercomplete": ({}, []),
     "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
     "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "nll", "active_units"]),
     "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active"]),
     "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active"]),
-    "anomalies": ({"normal": (0, 2)}, ["auroc", "precision", "recall", "f1"]),
-    "masks": ({"normal": (0, 2), "masks": True}, ["auroc", "precision", "recall", "f1", "pixel_auroc"]),
+    "anomalies": ({"normal": (0, 2)}, ANOMALIES),
+    "masks": ({"normal": (0, 2), "masks": True}, [*ANOMALIES, "pixel_auroc"]),
 }
 
 
@@ -296,6 +299,28 @@ def test_anomalies_are_the_images_of_classes_that_are_not_normal(workspace, undr
     assert stage_folders.metrics()["auroc"] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(("bottleneck", "chosen"), [("linear", "combined"), ("gaussian", "elbo")])
+def test_each_score_of_anomalies_has_its_auroc_and_the_chosen_one_decides(workspace, undrawn, bottleneck, chosen):
+    folder = workspace({"embed": {"map": "none"}})
+    stage_folders.make(folder, normal=(1, 2), bottleneck=bottleneck, score=chosen, binarize="static")
+    stage_folders.run()
+    stored = model_file.load("data/model.safetensors")
+    anomalous, found = np.isin(stage_folders.read_labels(), [0, 3]), stage_folders.metrics()
+    grey = torch.from_numpy(pixels().astype(np.float32))
+    with torch.no_grad():
+        scores = {name: score(grey).numpy() for name, score in stored.scores.items()}
+    assert {name for name in found if name.startswith("auroc_")} == {f"auroc_{name}" for name in scores}
+    for name, values in scores.items():
+        assert found[f"auroc_{name}"] == pytest.approx(roc_auc_score(anomalous, values), abs=0.01)
+    assert found["auroc"] == found[f"auroc_{chosen}"]
+    with Path("data/test_images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    np.testing.assert_allclose([float(row["score"]) for row in rows], scores[chosen], rtol=1e-4)
+    above = [row["above_threshold"] == "True" for row in rows]
+    assert above == (scores[chosen] > model_files.THRESHOLD).tolist()
+    assert found["recall"] == np.mean(np.array(above)[anomalous])
+
+
 def test_precision_and_recall_are_those_at_the_threshold_of_the_model(workspace, undrawn):
     stage_folders.make(workspace({"embed": {"map": "none"}}), normal=(1, 2))
     stage_folders.run()
@@ -342,7 +367,7 @@ def test_the_table_of_test_images_has_path_class_errors_and_code_of_each(workspa
     stage_folders.run()
     with Path("data/test_images.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
-    scores = ["mse", "psnr", "ssim", "z0", "z1", "z2"]
+    scores = ["score", "mse", "psnr", "ssim", "z0", "z1", "z2"]
     assert list(found[0]) == ["index", "path", "class", "anomalous", "above_threshold", *scores]
     error = np.square(arrays.load(RECONSTRUCTIONS)[0]["output"] - pixels(), dtype=float).mean((1, 2, 3))
     codes, labels = arrays.load(Path("data/embeddings.safetensors"))[0]["test"], stage_folders.read_labels()
@@ -416,9 +441,7 @@ def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog
     found = stage_folders.metrics()
     sparse = settings.get("bottleneck") in ("relu", "top_k")
     expected = (
-        {*EVERY}
-        | ({"hoyer", "mean_active"} if sparse else set())
-        | ({"auroc", "precision", "recall", "f1"} if "normal" in settings else set())
+        {*EVERY} | ({"hoyer", "mean_active"} if sparse else set()) | ({*ANOMALIES} if "normal" in settings else set())
     )
     assert set(found) == expected - absent
     assert all(name in caplog.text for name in absent)

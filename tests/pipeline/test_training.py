@@ -396,14 +396,18 @@ def test_batches_are_the_same_from_disk_and_from_the_device(copy):
     assert torch.equal(mapped.take(slice(5, 9)), resident.take(slice(5, 9)))
 
 
-def test_the_threshold_is_the_stated_quantile_of_the_validation_errors(copy):
-    model, about, _ = model_file.load(train_stage.MODEL)
+def test_the_thresholds_are_the_stated_quantile_of_the_validation_images(copy):
+    stored = model_file.load(train_stage.MODEL)
+    model, about = stored.model, stored.about
     valid = torch.from_numpy(stage_folders.read_images("valid")) / 255
     with torch.no_grad():
         errors = (model(valid) - valid).square().mean((1, 2, 3)).numpy()
+        scores = stored.scores["combined"](valid).numpy()
     assert about.anomaly_quantile == 0.99
-    assert (errors > about.threshold).sum() == 2  # 1 % of 144
-    assert about.threshold == pytest.approx(np.quantile(errors, 0.99), rel=1e-4)
+    assert about.score == "combined"
+    for values, threshold in ((errors, about.mse_threshold), (scores, about.threshold)):
+        assert (values > threshold).sum() == 2  # 1 % of 144
+        assert threshold == pytest.approx(np.quantile(values, 0.99), rel=1e-4)
 
 
 def test_the_log_says_what_was_built(settings, digits, caplog):
@@ -456,7 +460,7 @@ def test_the_model_file_alone_rebuilds_the_model(copy, monkeypatch):
     images = stage_folders.read_images("valid")
     batch = torch.from_numpy(images).float() / 255
     (copy / "params.yaml").unlink()
-    rebuilt, about, _ = model_file.load(train_stage.MODEL)
+    rebuilt, about, *_ = model_file.load(train_stage.MODEL)
     assert rebuilt.spec == autoencoder.Spec((1, 8, 8), 4, (), (16,), "linear")
     assert not rebuilt.training
     error = objectives.squared_error(rebuilt.decoder(rebuilt.encode(batch)), batch).mean().item()
@@ -479,7 +483,7 @@ def test_a_model_file_that_is_none_is_refused_in_one_line(copy, damage):
     elif damage == "other":
         arrays.save(path, {"a": np.zeros(3)})
     else:
-        path.write_bytes(content.replace(b'format\\": 2', b'format\\": 9'))
+        path.write_bytes(content.replace(b'format\\": 3', b'format\\": 9'))
     with pytest.raises(UserError) as refused:
         model_file.load(path)
     assert str(refused.value).startswith("data/model.safetensors: ")

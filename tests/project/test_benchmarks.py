@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from benchmarks import decoding, roofline, training
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
-from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.model.layers.dense import Dense
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.download import DownloadParams
 from stages.autoencoder.scores import reconstruction

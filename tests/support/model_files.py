@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.autoencoder.model import model_file
 from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.detector import Detector, Gaussian, count_activations
 from stages.autoencoder.model.sampling import MAX_AXES, Mixture
 from stages.autoencoder.params import fitting
 from stages.autoencoder.params.inputs import Denoising
@@ -25,7 +26,9 @@ def describe(model: Autoencoder, corruption: str | None = None, **changes: Any) 
         beta=1.0 if model.is_variational else None,
         best_epoch=1,
         valid=1.0,
+        score="mse",
         threshold=THRESHOLD,
+        mse_threshold=THRESHOLD,
         anomaly_quantile=0.99,
         class_names=("a", "b"),
         normal_classes=(),
@@ -46,7 +49,14 @@ def make_mixture(latent_dim: int) -> Mixture:
     )  # fmt: skip
 
 
+def make_detector(model: Autoencoder) -> Detector:
+    """Standard normal activations."""
+    count = count_activations(model)
+    whole, half = (Gaussian(np.zeros(n, np.float32), np.eye(n, dtype=np.float32)) for n in (count, count // 2))
+    return Detector(whole, half, np.array([[-2, 1], [3, 1]], np.float32))
+
+
 def save(path: Path, model: Autoencoder, corruption: str | None = None, **changes: Any) -> None:
     """Write a model file. changes: of its description."""
     mixture = None if model.is_variational else make_mixture(model.spec.latent_dim)
-    model_file.save(path, model, describe(model, corruption, **changes), mixture)
+    model_file.save(path, model, describe(model, corruption, **changes), make_detector(model), mixture)

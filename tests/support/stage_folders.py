@@ -38,12 +38,13 @@ def make(
     names: bool = False,
     masks: bool = False,
     binarize: str = "none",
+    score: str = "mse",
 ) -> autoencoder.Autoencoder:
     """Write data/raw, train, valid and test part and data/model.safetensors; params.yaml is the caller's.
 
     counts: images in train and test, each class a prototype with noise; valid has VALID_IMAGES more, the last rows;
     classes: 0 for none; normal: the classes that train and valid have; names: each image has a path; masks: each test
-    image of another class has a mask, its left half.
+    image of another class has a mask, its left half; score: what finds anomalies.
     """
     rng = np.random.default_rng(0)
     prototypes = rng.random((max(1, classes), *shape))
@@ -69,7 +70,7 @@ def make(
     torch.manual_seed(0)
     spec = autoencoder.Spec(shape, latent_dim, (), (16,), bottleneck, k=min(2, latent_dim))
     made = autoencoder.Autoencoder(spec)
-    changes = {"class_names": CLASS_NAMES[:classes], "binarize": binarize}
+    changes = {"class_names": CLASS_NAMES[:classes], "binarize": binarize, "score": score}
     model_files.save(folder / "data/model.safetensors", made, corruption, **changes)
     return made.eval()
 

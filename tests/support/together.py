@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from stages import train
-from stages.autoencoder.model.batch_norm import BatchNorm
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import group

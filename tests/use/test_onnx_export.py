@@ -21,13 +21,13 @@ from stages.autoencoder.core import files
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import to_unit
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
-from stages.autoencoder.model.batch_norm import BatchNorm
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.use import export_check, onnx_export
 from stages.autoencoder.use.export_check import ExportedModel
 
 ABOUT = {
     "variant": "sparse",
-    "threshold": 0.0123,
+    "mse_threshold": 0.0123,
     "class_names": ["cat", "Käse", 'a "b"'],
     "fitting": {"size": [9, 14], "fit": "crop"},
     "beta": None,
@@ -148,9 +148,9 @@ def test_files_say_what_the_model_is(rich):
     assert names == ["model.onnx", "model.encoder.onnx", "model.decoder.onnx"]
     for session in rich.sessions:
         said = session.get_modelmeta().custom_metadata_map
-        assert said.keys() == {"shape", "latent_dim", "variant", "threshold", "class_names", "fitting"}
+        assert said.keys() == {"shape", "latent_dim", "variant", "mse_threshold", "class_names", "fitting"}
         assert said["variant"] == "sparse"
-        assert float(said["threshold"]) == 0.0123
+        assert float(said["mse_threshold"]) == 0.0123
         assert json.loads(said["shape"]) == [3, 9, 14]
         assert json.loads(said["class_names"]) == ABOUT["class_names"]
     decoder = rich.sessions[2].get_modelmeta()

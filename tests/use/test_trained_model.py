@@ -44,9 +44,14 @@ def test_images_of_each_kind_give_the_same_plain_arrays(model, images, convert):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.decode(model.encode(given)), output, rtol=1e-5, atol=1e-6)
-    score = model.score(given)
-    assert score.dtype == np.float64
-    np.testing.assert_allclose(score, np.square(output - images / 255).mean((1, 2, 3)), rtol=1e-5)
+    errors = model.errors(given)
+    assert errors.dtype == np.float64
+    np.testing.assert_allclose(errors, np.square(output - images / 255).mean((1, 2, 3)), rtol=1e-5)
+    for name in ("combined", "mse", "rapp", "mahalanobis", "density"):
+        score = model.score(given, name)
+        assert score.dtype == np.float64
+        np.testing.assert_allclose(score, model.score(images, name), rtol=1e-5)
+    assert np.array_equal(model.score(given), errors)  # its file names mse
 
 
 REFUSED = {
@@ -141,8 +146,16 @@ def test_codes_and_errors_are_those_of_the_pipeline_to_the_last_bit(model):
     output = arrays.load(Path("data/reconstructions.safetensors"))[0]["output"]
     np.testing.assert_array_equal(model.reconstruct(test), output)
     errors = np.square(output - test / np.float32(255), dtype=np.float64).mean((1, 2, 3))
-    np.testing.assert_allclose(model.score(test), errors, rtol=1e-14)
-    assert stage_folders.metrics()["mse"] == model.score(test).mean()
+    np.testing.assert_allclose(model.errors(test), errors, rtol=1e-14)
+    assert stage_folders.metrics()["mse"] == model.errors(test).mean()
+
+
+@pytest.mark.parametrize(("bottleneck", "name"), [("linear", "elbo"), ("gaussian", "density"), ("linear", "auroc\x1b")])
+def test_a_score_that_the_model_has_not_is_refused(workspace, images, bottleneck, name):
+    stage_folders.make(workspace({"embed": {"map": "none"}}), shape=(1, 8, 8), bottleneck=bottleneck)
+    held = load_model("data/model.safetensors", "cpu")
+    with pytest.raises(UserError, match=r"must be one of combined, mse, rapp, mahalanobis, (elbo|density); got"):
+        held.score(images, name)
 
 
 def test_an_absent_device_is_one_line(model):

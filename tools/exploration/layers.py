@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from stages.autoencoder.model.batch_norm import BatchNorm
-from stages.autoencoder.model.convolutions import DoublingConvolution
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
+from stages.autoencoder.model.layers.convolutions import DoublingConvolution
 from stages.autoencoder.model.networks import halved_sizes
 
 

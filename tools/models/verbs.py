@@ -78,19 +78,19 @@ def encode(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
 
 
 def score(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
-    """Write the reconstruction error of each image, and whether it is above the model's threshold for anomalies."""
+    """Write the error and the score of each image, and whether it is above the model's threshold for anomalies."""
     tables.check_name(options.out)
     images = inputs.find_images(options.images, model.fitting(options.fit))
     above = count = 0
-    with tables.create(options.out, ["path", "mse", "above_threshold"], "float64", images.count, 0) as table:
+    with tables.create(options.out, ["path", "mse", "score", "above_threshold"], "float64", images.count, 0) as table:
         for batch in images.batches():
-            errors = model.score(batch.images)
-            decisions = errors > model.about.threshold
-            table.append(batch.rows, batch.names, [errors, decisions])
+            scores = model.score(batch.images)
+            decisions = scores > model.about.threshold
+            table.append(batch.rows, batch.names, [model.errors(batch.images), scores, decisions])
             above, count = above + int(decisions.sum()), count + len(decisions)
     log.info(
-        "%d of %d images are above the threshold %.4g, below which %g of the validation images are",
-        above, count, model.about.threshold, model.about.anomaly_quantile,
+        "%d of %d images are above the threshold %.4g of the score %s, below which %g of the validation images are",
+        above, count, model.about.threshold, model.about.score, model.about.anomaly_quantile,
     )  # fmt: skip
     images.check_complete()
 
@@ -148,7 +148,7 @@ def export(options: argparse.Namespace, model: TrainedModel, _: Path) -> None:
         compared = to_bytes(model.generate(GENERATED_CHECK_IMAGES))
         log.info("export: compared on generated images; --check compares on yours, such as --check test")
     about = dataclasses.asdict(model.about)
-    known = {key: about[key] for key in ("variant", "threshold", "anomaly_quantile", "class_names", "fitting")}
+    known = {key: about[key] for key in ("variant", "mse_threshold", "anomaly_quantile", "class_names", "fitting")}
     write = onnx_export.export_onnx if is_onnx else onnx_export.export_program
     differences = write(model.network, known, options.file, compared)
     print(f"{', '.join(map(str, paths))}: written")

@@ -7,51 +7,75 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from stages.autoencoder.figures.style import COLOURS, INK, drawing, plain_log_ticks
+from stages.autoencoder.scores.anomalies import Found
 
 BINS = 60
 MAX_BARS = 64  # axes of a spectrum
 ESTIMATES = {"participation": "participation ratio", "twonn": "TwoNN", "ml": "maximum likelihood"}
+SCORES = {  # of anomalies, as the axis names them
+    "combined": "standard deviations above validation images (error or activations)",
+    "mse": "MSE per pixel",
+    "rapp": "squared Mahalanobis distance of the activations' differences (RaPP)",
+    "mahalanobis": "squared Mahalanobis distance of the activations",
+    "density": "-log density of the code, in nats",
+    "elbo": "-ELBO, in nats",
+}
 MIN_MSE = 1e-10  # a smaller one is drawn here, because the axis is logarithmic
 MODEL, PCA = COLOURS[0], COLOURS[1]
 NORMAL, ANOMALOUS = COLOURS[0], COLOURS[2]
 
 
-def save_errors(
-    path: Path, mse: np.ndarray, anomalous: np.ndarray, auroc: float | None, threshold: float | None = None
-) -> None:
-    """Histogram of the error of each image, (N,); if some are anomalous, bool (N,), one for each kind.
-
-    threshold: the error above which an image is called anomalous, > 0; drawn if some are.
-    """
-    high = max(mse.max(), MIN_MSE)
-    low = max(mse.min(), high * 1e-4)
-    bins = np.geomspace(low, high * 1.01, BINS + 1).tolist()
-    error = np.clip(mse, low, None)
+def save_errors(path: Path, mse: np.ndarray) -> None:
+    """Histogram of the error of each image, (N,)."""
+    error, bins = _log_bins(mse)
     with drawing(path, 8, 4.5) as figure:
         axes = figure.subplots()
         axes.set(xscale="log", xlabel="MSE per pixel", ylabel="images")
         plain_log_ticks(axes.xaxis)
         axes.grid(axis="y")
-        if anomalous.any():
-            for chosen, name, colour in ((~anomalous, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
-                weights = np.full(chosen.sum(), 100 / max(chosen.sum(), 1))
-                label = f"{name} ({chosen.sum():,} images)"
-                axes.hist(error[chosen], bins, weights=weights, color=colour, alpha=0.6, label=label)
-            axes.set_ylabel("share of the images of the kind (%)")
-            axes.set_title(
-                "Error of normal and anomalous test images" + ("" if auroc is None else f"; AUROC {auroc:.3f}")
-            )
-            if threshold is not None:
-                axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label=f"threshold {threshold:.3g}")
-            axes.legend()
-            return
-        axes.hist(error, bins, color=MODEL)
+        axes.hist(error, bins.tolist(), color=MODEL)
         for share, name in ((50, "median"), (99, "99 %")):
             value = np.percentile(error, share)
             axes.axvline(value, color=INK, linewidth=1, linestyle="--")
             axes.text(value, 0.99, f" {name}: {value:.3g}", transform=axes.get_xaxis_transform(), va="top")
         axes.margins(y=0.15)  # room for the two labels above the bars
         axes.set_title(f"Reconstruction error of {len(mse):,} test images")
+
+
+def save_anomalies(path: Path, found: Found, anomalous: np.ndarray, auroc: float | None) -> None:
+    """Histograms of the score of normal and of anomalous images, bool (N,), and the threshold between them."""
+    is_positive = found.scores.min() > 0  # a density has no scale on which ratios count
+    scores, bins = (
+        _log_bins(found.scores) if is_positive else (found.scores, np.linspace(*_ends(found.scores), BINS + 1))
+    )
+    with drawing(path, 8, 4.5) as figure:
+        axes = figure.subplots()
+        axes.set(xlabel=SCORES.get(found.name, found.name), ylabel="share of the images of the kind (%)")
+        if is_positive:
+            axes.set(xscale="log")
+            plain_log_ticks(axes.xaxis)
+        axes.grid(axis="y")
+        for chosen, name, colour in ((~anomalous, "normal", NORMAL), (anomalous, "anomalous", ANOMALOUS)):
+            weights = np.full(chosen.sum(), 100 / max(chosen.sum(), 1))
+            label = f"{name} ({chosen.sum():,} images)"
+            axes.hist(scores[chosen], bins.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
+        axes.set_title("Score of normal and anomalous test images" + ("" if auroc is None else f"; AUROC {auroc:.3f}"))
+        if not is_positive or found.threshold > 0:
+            label = f"threshold {found.threshold:.3g}"
+            axes.axvline(found.threshold, color=INK, linewidth=1, linestyle="--", label=label)
+        axes.legend()
+
+
+def _log_bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values >= 0, the smallest raised to a ten-thousandth of the largest, and bins of equal ratios for them."""
+    high = max(values.max(), MIN_MSE)
+    low = max(values.min(), high * 1e-4)
+    return np.clip(values, low, None), np.geomspace(low, high * 1.01, BINS + 1)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    return low, high if high > low else low + 1
 
 
 def save_pca_curve(path: Path, pca: np.ndarray, latent_dim: int, mse: float) -> None:

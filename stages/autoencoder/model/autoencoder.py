@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.model import networks
-from stages.autoencoder.model.batch_norm import BatchNorm
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.model.random_numbers import normal
 
 MAX_WEIGHTS = 2**28  # 1 GiB in the model file, four times that in training
@@ -45,6 +45,8 @@ class Autoencoder(nn.Module):
         self.spec = spec
         outputs = spec.latent_dim * (2 if self.is_variational else 1)
         self.encoder = networks.encoder(spec.shape, spec.channels, spec.widths, outputs)
+        self._last = len(self.encoder) - 1  # the layer that gives the code
+        self.hidden_size = networks.input_size(self.encoder)
         if spec.bottleneck == Bottleneck.TOP_K:  # on one scale each unit has its turn; else nine in ten never win
             self.encoder.append(BatchNorm(outputs, affine=False))
         self.decoder = networks.decoder(spec.shape, spec.channels, spec.widths, spec.latent_dim)
@@ -61,7 +63,16 @@ class Autoencoder(nn.Module):
         """
         if images.shape[1:] != self.spec.shape:
             raise UserError(f"model: images must be {self.spec.shape} each; got {tuple(images.shape[1:])}")
-        h = self.encoder(images)
+        return self.code_of(self.hidden(images), generator)
+
+    def hidden(self, images: Tensor) -> Tensor:
+        """The activations of the encoder's last hidden layer, (B, hidden_size); without one, the pixels."""
+        activations: Tensor = self.encoder[: self._last](images)
+        return activations
+
+    def code_of(self, hidden: Tensor, generator: torch.Generator | None = None) -> Code:
+        """The code of what `hidden` returned. With a generator, a variational code is sampled."""
+        h = self.encoder[self._last :](hidden)
         if not self.is_variational:
             return Code(self.sparsify(h))
         mean, log_var = h.chunk(2, dim=1)

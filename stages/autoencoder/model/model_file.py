@@ -1,7 +1,7 @@
 """The file of a model: its weights and, in the description, all that is needed to use it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,13 +12,16 @@ from torch import Tensor
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError, describe_fault
+from stages.autoencoder.model import detector, sampling
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec, build_without_weights
 from stages.autoencoder.model.bottlenecks import Bottleneck
-from stages.autoencoder.model.sampling import PREFIX, Mixture
+from stages.autoencoder.model.detector import Detector, score_functions
+from stages.autoencoder.model.objectives import RECONSTRUCTION_LOSSES
+from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.fitting import Fitting
 from stages.autoencoder.params.inputs import Binarize, Denoising
 
-FORMAT = 2  # raised when an older file can no longer be read
+FORMAT = 3  # raised when an older file can no longer be read
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]  # goes to the terminal
 
@@ -34,8 +37,10 @@ class Description:
     beta: Finite | None  # of a variational model
     best_epoch: int
     valid: Finite  # the loss of the validation part in that epoch
-    threshold: Annotated[Finite, Field(ge=0)]  # MSE per pixel, above which an image counts as anomalous
-    anomaly_quantile: Annotated[Finite, Field(ge=0, le=1)]  # the share of the validation images below the threshold
+    score: Text  # the one of model/detector.py that finds anomalies
+    threshold: Finite  # the score above which an image counts as anomalous
+    mse_threshold: Annotated[Finite, Field(ge=0)]  # the same for the error, MSE per pixel
+    anomaly_quantile: Annotated[Finite, Field(ge=0, le=1)]  # the share of the validation images below each threshold
     class_names: tuple[Text, ...]  # of the training part; () if it has none
     normal_classes: tuple[Text, ...]  # the only ones that trained; () if all did
     fitting: Fitting  # how an image of any size becomes the model's input
@@ -47,14 +52,21 @@ class StoredModel(NamedTuple):
 
     model: Autoencoder  # ready to use, in eval mode
     about: Description
+    detector: Detector
     mixture: Mixture | None  # of the training codes; None where there is a prior
 
+    @property
+    def scores(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Its scores of anomalies by name, as detector.score_functions has them."""
+        return score_functions(self.model, self.detector, self.mixture, self.about.loss)
 
-def save(path: Path, model: Autoencoder, about: Description, mixture: Mixture | None) -> None:
-    """Write weights, mixture and description: nothing else is needed to use the model."""
+
+def save(path: Path, model: Autoencoder, about: Description, known: Detector, mixture: Mixture | None) -> None:
+    """Write weights, description and what is known of the training images: nothing else is needed to use the model."""
     description = asdict(about) | {"corruption": about.corruption and about.corruption.model_dump()}
-    density = {name: torch.from_numpy(array) for name, array in (mixture.to_arrays() if mixture else {}).items()}
-    arrays.save(path, model.state_dict() | density, {"format": FORMAT, **description})
+    fitted = known.to_arrays() | (mixture.to_arrays() if mixture else {})
+    tensors = {name: torch.from_numpy(array) for name, array in fitted.items()}
+    arrays.save(path, model.state_dict() | tensors, {"format": FORMAT, **description})
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
@@ -67,16 +79,24 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
     held, description = arrays.load(path, framework="pt", device=str(device))
     if description.get("format") != FORMAT:
         raise UserError(f"{path}: model format must be {FORMAT}; got {description.get('format')!r:.60}; train it again")
-    density = {name: held.pop(name).cpu().numpy() for name in list(held) if name.startswith(PREFIX)}
+    found, density = (
+        {name: held.pop(name).cpu().numpy() for name in list(held) if name.startswith(prefix)}
+        for prefix in (detector.PREFIX, sampling.PREFIX)
+    )
     try:
         about = _parse(description)
         model = build_without_weights(about.spec)
         _check_weights(held, model.state_dict(), about.spec)
+        known = Detector.from_arrays(found, model)
         mixture = None if model.is_variational else Mixture.from_arrays(density, about.spec.latent_dim)
+        if about.loss not in RECONSTRUCTION_LOSSES:
+            raise ValueError(f"loss must be {' or '.join(RECONSTRUCTION_LOSSES)}; got {about.loss[:60]!r}")
+        if about.score not in score_functions(model, known, mixture, about.loss):
+            raise ValueError(f"score must be one of its scores; got {about.score[:60]!r}")
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: must be a model of this project; {describe_fault(error)}; train it again") from None
     model.load_state_dict(held, assign=True)  # to_empty would import SymPy, half a second
-    return StoredModel(model.eval(), about, mixture)
+    return StoredModel(model.eval(), about, known, mixture)
 
 
 def _parse(description: Mapping[str, Any]) -> Description:

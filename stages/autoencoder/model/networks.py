@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from stages.autoencoder.model.batch_norm import BatchNorm
-from stages.autoencoder.model.convolutions import DoublingConvolution
-from stages.autoencoder.model.dense import Dense
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
+from stages.autoencoder.model.layers.convolutions import DoublingConvolution
+from stages.autoencoder.model.layers.dense import Dense
 
 SMALLEST_GRID = 8  # pixels a side: further halvings made the error larger
 MAX_WIDE_SIDE = 128  # pixels a side, up to which the first convolution has 16 channels
@@ -41,6 +41,13 @@ def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent
     levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
     convolutions = [_doubling_block(b, a, grid) for (a, b), grid in reversed(levels[1:])]
     return nn.Sequential(*dense, *convolutions, DoublingConvolution(channels[0], shape[0], grids[0], bias=True))
+
+
+def input_size(encoder: nn.Sequential) -> int:
+    """How many numbers the last layer of an encoder is given."""
+    last = encoder[-1]
+    assert isinstance(last, Dense)  # noqa: S101 - `encoder` above ends so
+    return last.in_features
 
 
 def suitable_channels(shape: Sequence[int]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ An autoencoder without a prior samples from a mixture that was fitted to its tra
 ex-post density estimation (Ghosh et al. 2020, section 4). The mixture stands in the model file.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -42,6 +43,17 @@ class Mixture:
             chosen = component == number
             coordinates[chosen] = self.means[number] + noise[chosen] @ self.factors[number].T
         return self.mean + coordinates @ self.axes
+
+    def log_density(self, codes: torch.Tensor) -> torch.Tensor:
+        """The log of the density at codes (B, D) in the coordinates of the axes, in nats: float64 (B,)."""
+        mean, axes, weights, means, factors = (
+            torch.from_numpy(getattr(self, field.name)).to(codes.device).double() for field in fields(self)
+        )
+        coordinates = (codes.double() - mean) @ (axes / axes.square().sum(1, keepdim=True)).T
+        deviations = (coordinates - means[:, None]).mT  # (K, R, B)
+        squares = torch.linalg.solve_triangular(factors, deviations, upper=False).square().sum(1)
+        log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * len(axes) * math.log(2 * math.pi)
+        return (weights.log()[:, None] - log_volume[:, None] - 0.5 * squares).logsumexp(0)
 
     def describe(self) -> str:
         """What it is, for a title or a table."""

@@ -99,8 +99,11 @@ class Train(Section):
     weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay")
     max_grad_norm: float = Field(ge=0, description="a gradient with a larger norm is scaled down to it; 0: never")
     patience: int = Field(ge=0, description="stop after this many epochs without improvement; 0: never")
+    anomaly_score: Literal["combined", "mse", "rapp", "mahalanobis", "density", "elbo"] = Field(
+        description="what finds anomalies; density: not of variational models, elbo: of them only"
+    )
     anomaly_quantile: float = Field(
-        gt=0, lt=1, description="share of the validation images whose error is below the threshold for anomalies"
+        gt=0, lt=1, description="share of the validation images whose score is below the threshold for anomalies"
     )
     precision: Literal["fp32", "bf16"] = Field(description="bf16 needs numerics: fast")
     augment: Augment
@@ -167,6 +170,11 @@ class TrainParams(Section):
             raise ValueError(
                 "train.variational.beta must be 1 with several samples, for which there is no other bound; got"
                 f" {train.variational.beta}"
+            )
+        if (train.anomaly_score in ("density", "elbo")) and (train.anomaly_score == "elbo") != ("kl" in train.terms):
+            raise ValueError(
+                "train.anomaly_score must be elbo for variational models only, and density for others only;"
+                f" got {train.anomaly_score} with train.variant {train.variant}"
             )
         if self.processes > 1 and self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda with several processes; got {self.device}")

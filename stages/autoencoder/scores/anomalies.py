@@ -1,4 +1,6 @@
-"""How well a reconstruction error finds images, and pixels, that are not normal. Definitions: docs/metrics.md."""
+"""How well a score finds images, and the error finds pixels, that are not normal. Definitions: docs/metrics.md."""
+
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
@@ -11,37 +13,50 @@ BATCH_SIZE = 4096  # images held as float at a time, fewer if they are large
 MAX_PIXELS = 2**22  # of pixel_auroc, evenly spaced over all pixels: it sorts them
 
 
-def auroc(error: np.ndarray, anomalous: np.ndarray) -> float:
-    """Area under the ROC curve when the error (N,) separates the anomalous images, bool (N,), from the others.
+class Found(NamedTuple):
+    """A score of each image, and the threshold above which an image is called anomalous."""
+
+    name: str
+    scores: np.ndarray  # (N,)
+    threshold: float
+
+    @property
+    def above(self) -> np.ndarray:
+        """Which images are called anomalous, bool (N,)."""
+        return self.scores > self.threshold
+
+
+def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:
+    """Area under the ROC curve when a score (N,) separates the anomalous images, bool (N,), from the others.
 
     Raises UndefinedScore if all or none are anomalous.
     """
     _check_both_kinds(anomalous, "AUROC", "images")
-    return float(roc_auc_score(anomalous, error))
+    return float(roc_auc_score(anomalous, scores))
 
 
-def auroc_by_class(error: np.ndarray, anomalous: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+def auroc_by_class(scores: np.ndarray, anomalous: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     """The AUROC of each anomalous class against all normal images.
 
-    error: (N,); anomalous: bool (N,); classes: the class name of each image, (N,). {} without a normal image.
+    scores: (N,); anomalous: bool (N,); classes: the class name of each image, (N,). {} without a normal image.
     """
     if anomalous.all():
         return {}
     named = {}
     for name in np.unique(classes[anomalous]).tolist():
         chosen = ~anomalous | (classes == name)
-        named[name] = auroc(error[chosen], anomalous[chosen])
+        named[name] = auroc(scores[chosen], anomalous[chosen])
     return named
 
 
-def detection(error: np.ndarray, anomalous: np.ndarray, threshold: float) -> tuple[float, float, float]:
-    """Precision, recall and F1 when the images with an error (N,) above the threshold are called anomalous.
+def detection(found: Found, anomalous: np.ndarray) -> tuple[float, float, float]:
+    """Precision, recall and F1 of what is called anomalous.
 
     Precision and F1 are 0 if none is. Raises UndefinedScore if all or none of the images, bool (N,), are anomalous.
     """
     _check_both_kinds(anomalous, "precision and recall", "images")
-    scores = precision_recall_fscore_support(anomalous, error > threshold, average="binary", zero_division=0)
-    return float(scores[0]), float(scores[1]), float(scores[2])
+    shares = precision_recall_fscore_support(anomalous, found.above, average="binary", zero_division=0)
+    return float(shares[0]), float(shares[1]), float(shares[2])
 
 
 def pixel_auroc(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.autoencoder.data.split_files import Part
-from stages.autoencoder.scores.anomalies import auroc_by_class
+from stages.autoencoder.scores.anomalies import Found, auroc_by_class
 
 MAX_AXES = 512  # of the spectrum
 MAX_CODES = 64  # dimensions of the code in the table of images; all of them stand in data/embeddings
@@ -17,13 +17,12 @@ def of_images(
     names: Sequence[str] | None,
     errors: Mapping[str, np.ndarray],
     codes: np.ndarray,
-    threshold: float | None,
+    found: Found | None,
 ) -> pd.DataFrame:
     """A row for each image: row in data/raw, path in its folder, class, errors, first 64 numbers of the code.
 
     names: the paths, None without; errors: the scores of each image, (N,) each, `mse` among them; codes: (N, D);
-    threshold: the MSE above which an image counts as anomalous, if some classes are normal. Numbers are rounded to
-    six significant digits.
+    found: what finds anomalies, if some classes are normal. Numbers are rounded to six significant digits.
     """
     columns: dict[str, object] = {"index": part.index}
     if names is not None:
@@ -31,18 +30,22 @@ def of_images(
     if part.class_names:
         columns["class"] = part.classes
     numbers = dict(errors) | {f"z{number}": codes[:, number] for number in range(min(codes.shape[1], MAX_CODES))}
-    if threshold is not None:
+    if found:
         columns["anomalous"] = part.is_anomalous
-        columns["above_threshold"] = errors["mse"] > threshold
+        columns["above_threshold"] = found.above
+        numbers = {"score": found.scores, **numbers}
     return pd.DataFrame(columns | {name: round_digits(values) for name, values in numbers.items()})
 
 
-def of_classes(test: Part, errors: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The mean errors of each class; of anomalous classes also their AUROC against the normal images."""
+def of_classes(test: Part, errors: Mapping[str, np.ndarray], found: Found | None) -> pd.DataFrame:
+    """The mean errors of each class; of anomalous classes also their AUROC against the normal images.
+
+    found: what finds anomalies, if some classes are normal.
+    """
     classes = test.classes if test.class_names else np.full(len(test.labels), "all")
     table = pd.DataFrame({"class": classes, **errors}).groupby("class", sort=True).mean()
-    if test.normal_classes:
-        table["auroc"] = pd.Series(auroc_by_class(errors["mse"], test.is_anomalous, classes), dtype=float)
+    if found:
+        table["auroc"] = pd.Series(auroc_by_class(found.scores, test.is_anomalous, classes), dtype=float)
     return table.reset_index()
 
 

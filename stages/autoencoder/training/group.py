@@ -1,8 +1,8 @@
 """The processes that train one model together, each on its slice of every batch (stages/runtime/processes.py).
 
 All of them draw the order, the augmentation and the noise of whole batches, batch norm takes the statistics of whole
-batches (model/batch_norm.py), and DistributedDataParallel gives each of them the mean of all gradients. So they take
-the same steps as one process would, up to rounding.
+batches (model/layers/batch_norm.py), and DistributedDataParallel gives each of them the mean of all gradients. So they
+take the same steps as one process would, up to rounding.
 """
 
 from collections.abc import Callable

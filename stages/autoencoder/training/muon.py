@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.autoencoder.model.dense import has_product, product
+from stages.autoencoder.model.layers.dense import has_product, product
 
 MOMENTUM = 0.9  # Nesterov's
 TINY = 1e-30  # in place of the squared norm of a matrix of zeros
@@ -124,7 +124,7 @@ def _polynomials(grams: dict[Position, Tensor]) -> dict[Position, Tensor]:
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """(N, K), (M, K) -> a b^T; in float32 on a CPU by oneDNN, as model/dense.py explains."""
+    """(N, K), (M, K) -> a b^T; in float32 on a CPU by oneDNN, as model/layers/dense.py explains."""
     return product(a, b) if has_product(a) else a @ b.t()
 
 

@@ -17,6 +17,7 @@ from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import piece_length, pieces, to_unit
 from stages.autoencoder.model import devices, inference, model_file, sampling
 from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.detector import MSE, Detector, score_functions
 from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.fitting import Fit, Fitting
 from stages.autoencoder.scores.reconstruction import mse_per_image
@@ -35,7 +36,7 @@ def load_model(path: Path | str = "data/model.safetensors", device: str = "auto"
     """
     chosen = devices.choose(device, "device")
     stored = model_file.load(path, chosen)
-    return TrainedModel(stored.model, stored.about, stored.mixture, chosen)
+    return TrainedModel(stored.model, stored.about, stored.detector, stored.mixture, chosen)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TrainedModel:
 
     network: Autoencoder  # a torch module, in eval mode
     about: model_file.Description  # variant, threshold, class names, ...
+    detector: Detector  # what the scores know of the training images
     mixture: Mixture | None  # the density of the training codes; None where there is a prior
     device: torch.device
 
@@ -103,11 +105,8 @@ class TrainedModel:
             )
         return self.reconstruct(images)
 
-    def score(self, images: Images) -> np.ndarray:
-        """The reconstruction error of each image, MSE per pixel, float64 (N,).
-
-        Above `about.threshold`, an image counts as anomalous.
-        """
+    def errors(self, images: Images) -> np.ndarray:
+        """The reconstruction error of each image, MSE per pixel, float64 (N,)."""
         checked = self._check_images(images)
         return np.concatenate(
             [
@@ -115,6 +114,19 @@ class TrainedModel:
                 for given, output in self._reconstruct(checked)
             ]
         )
+
+    def score(self, images: Images, name: str | None = None) -> np.ndarray:
+        """How unusual each image is, float64 (N,); above `about.threshold`, it counts as anomalous.
+
+        name: another score of docs/metrics.md than `about.score`; the threshold does not belong to it.
+        """
+        chosen = self.about.score if name is None else name
+        functions = score_functions(self.network, self.detector, self.mixture, self.about.loss)
+        if chosen not in functions:
+            raise UserError(f"the score must be one of {', '.join(functions)}; got {chosen!r:.60}")
+        if chosen == MSE:
+            return self.errors(images)
+        return inference.apply(functions[chosen], self._check_images(images), self.device).astype(np.float64)
 
     def sample(
         self, count: int, seed: int = 0, near: Images | None = None, spread: float = DEFAULT_SPREAD

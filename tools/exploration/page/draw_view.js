@@ -10,7 +10,7 @@ import { Pad } from "./pad.js";
 import { drawError, drawPixels, showThumbnails } from "./pictures.js";
 import { mark, select, state } from "./state.js";
 
-const { fitting, threshold: bound } = about.model;
+const { fitting, mse_threshold: bound } = about.model;
 let pad, lastCode;
 
 export function startDrawView() {

@@ -12,7 +12,7 @@ export function startExperimentView() {
     code: `${model.spec.latent_dim} numbers, ${model.spec.bottleneck}${model.spec.k ? `, k = ${model.spec.k}` : ""}`,
     weights: model.weights.toLocaleString("en"),
     "best epoch": model.best_epoch,
-    threshold: `${format(model.threshold)}: ${100 * model.anomaly_quantile} % of the validation images are below`,
+    threshold: `${format(model.mse_threshold)}: ${100 * model.anomaly_quantile} % of the validation images are below`,
     "new codes": `from ${model.density}`,
     "test images": shown,
     ...Object.fromEntries(about.maps.map(({ title, trust }) => [`trust, ${title}`, trust ?? "–"])),

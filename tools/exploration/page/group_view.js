@@ -17,10 +17,10 @@ export function startGroupView() {
 function showGroup() {
   const found = listFound();
   const sum = found.reduce((total, index) => total + errors[index], 0);
-  const anomalies = found.filter(index => errors[index] > about.model.threshold).length;
+  const anomalies = found.filter(index => errors[index] > about.model.mse_threshold).length;
   element("group-count").textContent = `${found.length.toLocaleString("en")} of ${about.count.toLocaleString("en")}`;
   element("group-error").textContent = found.length ? format(sum / found.length) : "–";
-  element("group-anomalies").textContent = `${anomalies} above the threshold ${format(about.model.threshold)}`;
+  element("group-anomalies").textContent = `${anomalies} above the threshold ${format(about.model.mse_threshold)}`;
   element("drop-lasso").disabled = !state.lasso;
   const counts = new Map();
   for (const index of found) counts.set(classOf(index), (counts.get(classOf(index)) ?? 0) + 1);

@@ -12,7 +12,7 @@ import { listen, select, state } from "./state.js";
 
 const NEIGHBOURS = 8;
 const SAMPLES_SHOWN = 8;
-const { corruption, threshold: limit, spec: { bottleneck: kind } } = about.model;
+const { corruption, mse_threshold: limit, spec: { bottleneck: kind } } = about.model;
 let noise = drawNoise();
 
 export function startImageView() {

@@ -10,7 +10,7 @@ import { drawError, drawPixels } from "./pictures.js";
 import { listFound, listen, narrow, select, state } from "./state.js";
 
 const CLIPPED = 0.01; // share of the images at each end of a colour scale that share its last colour
-const threshold = about.model.threshold;
+const threshold = about.model.mse_threshold;
 
 export const map = new CodeMap(element("dots"), element("overlay"), showCard);
 const mapInput = new MapInput(map);

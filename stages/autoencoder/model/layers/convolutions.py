@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stages.autoencoder.model.dense import is_plain, product
+from stages.autoencoder.model.layers.dense import is_plain, product
 
 KERNEL, STRIDE, PADDING = 3, 2, 1
 MAX_CHANNELS = 3  # that are computed by a product

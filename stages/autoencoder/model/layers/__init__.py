@@ -1,0 +1,1 @@
+"""Layers whose arithmetic is this project's own."""
