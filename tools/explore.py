@@ -74,7 +74,7 @@ def find_neighbours(rev: str | None, held: "Experiment") -> dict[str, Any] | Non
     except (UserError, DvcException):
         return None  # no git, no DVC or no experiments
     own = {key: results.to_comparable(value) for key, value in held.params.items()}
-    fixed = [key for key in found.varied_keys if key not in (results.LATENT_DIM, results.SEED)]
+    fixed = [key for key in found.varied_keys if key not in (results.LATENT_DIM, *results.REPETITIONS)]
     runs = [
         {
             "name": run["experiment"],

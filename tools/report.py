@@ -24,6 +24,7 @@ from tools.sweeps import explorers, pictures, plots, published_errors, render
 from tools.sweeps.published_errors import PublishedErrors
 from tools.sweeps.render import Report
 from tools.sweeps.results import (
+    DETECTION_METRIC,
     ERROR_METRIC,
     LATENT_DIM,
     SweepResults,
@@ -117,7 +118,8 @@ def _select_metrics(results: SweepResults, wanted: Sequence[str] | None) -> list
     for metric in wanted or ():
         if metric not in results.metrics:
             raise UserError(f"--metrics: unknown metric {metric}; known: {', '.join(results.metrics)}")
-    default = [ERROR_METRIC, *(metric for metric in results.metrics if metric != ERROR_METRIC)]
+    first = [metric for metric in (ERROR_METRIC, DETECTION_METRIC) if metric in results.metrics]
+    default = [*first, *(metric for metric in results.metrics if metric not in first)]
     return list(wanted or default[:DEFAULT_METRIC_COUNT])
 
 

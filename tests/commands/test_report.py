@@ -67,6 +67,16 @@ def test_means_and_standard_deviations_match_a_hand_count():
     np.testing.assert_allclose(means["psnr"], [-3.0, -0.4])
 
 
+def test_runs_that_differ_in_their_normal_classes_are_averaged():
+    results = results_of(*(
+        experiment(number, {"latent_dim": 2, "seed": 0, "split.normal_classes": [number]}, {"mse": 0.1, "auroc": auroc})
+        for number, auroc in enumerate([0.9, 0.8, 1.0])
+    ))  # fmt: skip
+    assert results.key_columns == ["split.normal_classes"]
+    assert compute_means(results)[["n", "auroc"]].values.tolist() == [[3, pytest.approx(0.9)]]
+    assert results.repeated == "normal classes"
+
+
 def test_one_run_has_no_standard_deviation():
     means = compute_means(grid({2: [0.5], 4: [0.1, 0.2]}))
     assert means["n"].tolist() == [1, 2]

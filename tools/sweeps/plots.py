@@ -64,7 +64,7 @@ def save_error_plot(
 
 
 def save_dimension_plot(path: Path, results: SweepResults, estimates: pd.DataFrame) -> None:
-    """Estimates of the dimension of the codes against latent_dim, means over seeds, beside those of the images.
+    """Estimates of the dimension of the codes against latent_dim, means over repetitions, beside those of the images.
 
     estimates: columns latent_dim, estimate, value; the names of those of the images end in OF_IMAGES.
     """
@@ -209,14 +209,14 @@ def _explain_marks(axes: Axes, results: SweepResults, numeric: bool) -> str:
     low, high = groups.size().min(), groups.size().max()
     if high == 1:
         return "one run each"
-    seeds = f"mean of {low if low == high else f'{low} to {high}'} seeds"
+    what = f"mean of {low if low == high else f'{low} to {high}'} {results.repeated}"
     errors = results.table[ERROR_METRIC]
     runs, means = (_to_points(axes, values) for values in (errors, groups.transform("mean")))
     if np.abs(runs - means).max() > (LINE_MARKER if numeric else DOT_MARKER) / 2:
         sd_mark = "band" if numeric and results.table[results.axis].nunique() > 1 else "bar"
-        return f"{seeds}; {sd_mark}: one standard deviation; small dots: runs"
+        return f"{what}; {sd_mark}: one standard deviation; small dots: runs"
     dots = "" if numeric else "; small dots: runs"  # beside the means, where they can be seen
-    return f"{seeds}; spread over seeds is smaller than the markers{dots}"
+    return f"{what}; spread over {results.repeated} is smaller than the markers{dots}"
 
 
 def _to_points(axes: Axes, values: pd.Series) -> np.ndarray:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tools.sweeps import explorers
 from tools.sweeps.published_errors import PublishedErrors
-from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, SEED, Choice, SweepResults, compute_means
+from tools.sweeps.results import ERROR_METRIC, LATENT_DIM, REPETITIONS, Choice, SweepResults, compute_means
 from tools.workspace.commands import git
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -116,7 +116,7 @@ def describe_choice(report: Report) -> str:
     """Which latent_dim is sufficient and how to apply it, or why none is named, as Markdown; empty if one was run."""
     if report.choice is None:
         varied = report.results.varied_keys
-        others = [key for key in varied if key not in (LATENT_DIM, SEED)]
+        others = [key for key in varied if key not in (LATENT_DIM, *REPETITIONS)]
         return f"No choice: the runs also differ in {', '.join(others)}." if others and LATENT_DIM in varied else ""
     chosen, best = report.choice.chosen, report.choice.best
     if chosen is not best:
@@ -133,7 +133,7 @@ def describe_choice(report: Report) -> str:
 
 
 def describe_estimates(estimates: pd.DataFrame) -> str:
-    """The estimates at the largest latent_dim, means over seeds, as a sentence.
+    """The estimates at the largest latent_dim, means over repetitions, as a sentence.
 
     estimates: columns latent_dim, estimate, value.
     """
@@ -144,7 +144,7 @@ def describe_estimates(estimates: pd.DataFrame) -> str:
 
 
 def render_tables(report: Report) -> list[str]:
-    """The runs and, where seeds were repeated, the means, as Markdown tables of text."""
+    """The runs and, where some repeat others, the means, as Markdown tables of text."""
     tables = [(tabulate_runs(report), "left"), (tabulate_means(report), "right")]
     return [
         table.to_markdown(index=False, disable_numparse=True, colalign=["right"] * (table.shape[1] - 1) + [last])
@@ -160,7 +160,7 @@ def tabulate_runs(report: Report) -> pd.DataFrame:
 
 
 def tabulate_means(report: Report) -> pd.DataFrame | None:
-    """A row for each combination of all varied keys but the seed, as text; None if no combination was repeated."""
+    """A row for each combination of the group keys, as text; None if no combination was repeated."""
     means = compute_means(report.results)
     if means["n"].max() == 1:
         return None

@@ -1,4 +1,4 @@
-"""Experiments -> tables: the finished experiments of a sweep, means over seeds, the smallest sufficient latent_dim.
+"""Experiments -> tables: the finished experiments of a sweep, means of repetitions, the smallest sufficient latent_dim.
 
 Only finished experiments count: those that git has and whose error is a number. Failed, queued and running ones
 and the workspace carry the metrics of the commit that they started from, so they are left out.
@@ -18,8 +18,10 @@ from stages.autoencoder.core.errors import UserError
 from tools.workspace.commands import git
 
 LATENT_DIM = "latent_dim"
-SEED = "seed"  # experiments that differ in nothing else are repetitions
+SEED, NORMAL_CLASSES = "seed", "split.normal_classes"
+REPETITIONS = {SEED: "seeds", NORMAL_CLASSES: "normal classes"}  # runs that differ in nothing else are averaged
 ERROR_METRIC = "mse"  # what is compared: mean squared error per pixel on the test images
+DETECTION_METRIC = "auroc"  # what is compared beside it where anomalies are looked for
 SELECTION_METRIC = "valid"  # what chooses among seeds: the validation error, never the test error
 TEST_FILE = "data/split/test.safetensors"
 
@@ -48,15 +50,20 @@ class SweepResults:
     @property
     def axis(self) -> str:
         """The parameter on the x axis: latent_dim if it varies, else the first number that does, else the first key."""
-        varied = [key for key in self.varied_keys if key != SEED]
+        varied = [key for key in self.varied_keys if key not in REPETITIONS]
         latent_dim = [key for key in varied if key == LATENT_DIM]
         numbers = [key for key in varied if is_numeric(self.table[key])]
         return next(iter((*latent_dim, *numbers, *varied)), LATENT_DIM)
 
     @property
     def group_keys(self) -> list[str]:
-        """The axis and all other varied parameters except the seed: runs that agree in these are averaged."""
-        return [self.axis, *(key for key in self.varied_keys if key not in (self.axis, SEED))]
+        """The axis and all other varied parameters but those of repetitions: runs that agree in these are averaged."""
+        return [self.axis, *(key for key in self.varied_keys if key not in (self.axis, *REPETITIONS))]
+
+    @property
+    def repeated(self) -> str:
+        """What the means are over, such as `seeds`."""
+        return " and ".join(name for key, name in REPETITIONS.items() if key in self.varied_keys) or "runs"
 
     @property
     def key_columns(self) -> list[str]:
@@ -188,7 +195,7 @@ def build_results(
         unfinished.pop(label, None)  # it failed at first and was done later
     numeric_metrics = [key for key in metrics if is_numeric(table[key])]
     results = SweepResults(name or "experiments", baseline, table, list(params), numeric_metrics, unfinished)
-    order = [*results.group_keys, *([SEED] if SEED in params else [])]
+    order = [*results.group_keys, *(key for key in REPETITIONS if key in params)]
     return replace(results, table=table.sort_values(order, ignore_index=True))
 
 
@@ -218,9 +225,9 @@ def _read_metrics(files: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compute_means(results: SweepResults) -> pd.DataFrame:
-    """A row for each combination of all varied keys but the seed: the group keys, n, then METRIC and `METRIC sd`.
+    """A row for each combination of the group keys: these, n, then METRIC and `METRIC sd`.
 
-    sd: the standard deviation over seeds with n - 1 in the denominator; NaN where n is 1.
+    sd: the standard deviation over repetitions with n - 1 in the denominator; NaN where n is 1.
     """
     groups = results.table.groupby(results.group_keys, dropna=False)
     columns = {"n": groups.size()}
@@ -232,7 +239,7 @@ def compute_means(results: SweepResults) -> pd.DataFrame:
 def choose_latent_dim(results: SweepResults, tolerance: float) -> Choice | None:
     """The smallest latent_dim whose mean error is at most (1 + tolerance) times the best.
 
-    None if only one was run, and if the runs differ in anything but latent_dim and the seed. Among the seeds, the run
+    None if only one was run, and if the runs differ in anything but latent_dim and repetitions. Among these, the run
     with the least validation error is named.
     """
     if LATENT_DIM not in results.varied_keys or results.group_keys != [LATENT_DIM]:
