@@ -28,7 +28,6 @@ from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.data.split_files import TRAIN, VALID, Part
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
-from stages.autoencoder.model.sampling import Mixture
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.inputs import Binarize
 from stages.autoencoder.params.train import TrainParams
@@ -43,7 +42,6 @@ MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safete
 EPOCHS, STRIP = Path("data/epochs"), Path("plots/training.png")
 LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
 PREVIEWS = 10  # validation images that are pictured after each epoch
-MAX_CODES, MAX_CODE_NUMBERS = 5000, 2**25  # of the training part, that their density is fitted to
 STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
 SAVE_EVERY = 2.0  # seconds: an interruption costs at most this and an epoch
 log = logging.getLogger(__name__)
@@ -76,7 +74,7 @@ def train(params: TrainParams) -> None:
 
     start = saved = time.perf_counter()
     for result in report_progress(training):
-        preview = image_grids.to_bytes(inference.apply(training.model, originals, training.device))
+        preview = pixels.to_bytes(inference.apply(training.model, originals, training.device))
         save_preview(result.epoch, originals, preview)
         previews = np.concatenate([previews, preview[None]])
         if (now := time.perf_counter()) - saved >= SAVE_EVERY:
@@ -151,7 +149,10 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
         fitting=train.fitting,
         binarize=settings.binarize,
     )
-    model_file.save(MODEL, model, about, None if model.is_variational else fit_mixture(training, train.images, valid))
+    mixture = None
+    if not model.is_variational:
+        mixture = mixture_fit.fit_to_images(model.eval(), train.images, valid, training.device)
+    model_file.save(MODEL, model, about, mixture)
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([EpochResult._fields, *training.history])
     files.write(LOSS, table.getvalue().encode())
@@ -166,19 +167,6 @@ def find_threshold(training: Training, valid: ImageRows, quantile: float) -> flo
         return (model(x) - x).double().square().flatten(1).mean(1)
 
     return float(np.quantile(inference.apply(mse, valid, training.device), quantile))
-
-
-def fit_mixture(training: Training, train: ImageRows, valid: ImageRows) -> Mixture:
-    """The density of the codes of training images, chosen on codes of validation images; uint8 (N, C, H, W) each."""
-    model = training.model.eval()
-    most = max(2, min(MAX_CODES, MAX_CODE_NUMBERS // model.spec.latent_dim))
-
-    def encode(images: ImageRows) -> np.ndarray:
-        rows = pixels.evenly_spaced(np.arange(len(images)), most)
-        batches = pixels.pieces(len(rows), inference.BATCH_SIZE)
-        return np.concatenate([inference.apply(model.encode, images[rows[b]], training.device) for b in batches])
-
-    return mixture_fit.fit(encode(train), encode(valid))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ def to_unit(images: Array) -> Array:
     return images / WHITE  # type: ignore[operator] # in one pass, without a second float copy
 
 
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Float pixels in [0, 1] -> uint8, rounded; uint8 is returned unchanged."""
+    return images if images.dtype == np.uint8 else np.rint(images * WHITE).astype(np.uint8)
+
+
 def flatten(images: np.ndarray) -> np.ndarray:
     """uint8 (N, C, H, W) -> float32 (N, C * H * W) in [0, 1]."""
     return to_unit(images.reshape(len(images), -1))
