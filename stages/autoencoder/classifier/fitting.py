@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from stages.autoencoder.classifier.network import Classifier, Spec, accuracy, build_without_weights
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import ImageRows, piece_length, to_unit
-from stages.autoencoder.data.split_files import Images
+from stages.autoencoder.data.pixels import ChosenImages, ImageRows, piece_length, to_unit
 from stages.autoencoder.training.batches import Batches
 
 EPOCHS = 10
@@ -66,7 +65,7 @@ def fit(train: LabelledImages, valid: LabelledImages, labels: np.ndarray, device
 def of_known_classes(part: LabelledImages, labels: np.ndarray) -> LabelledImages:
     """The images of a part whose label is one of `labels`."""
     known = np.flatnonzero(np.isin(part.labels, labels))
-    return LabelledImages(Images(part.images, known), part.labels[known])
+    return LabelledImages(ChosenImages(part.images, known), part.labels[known])
 
 
 def _train(classifier: Classifier, train: LabelledImages, device: torch.device) -> Iterator[int]:

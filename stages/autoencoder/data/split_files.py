@@ -16,7 +16,6 @@ from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError, describe_fault
 from stages.autoencoder.data import packed_file
 from stages.autoencoder.data.packed_file import NEXT_STEP
-from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.params import fitting
 from stages.autoencoder.params.fitting import Fitting
 
@@ -28,7 +27,7 @@ EXPECTED = {"labels": (np.int64, 1), "index": (np.int64, 1), "parts": (np.uint8,
 class Images:
     """The images of one part, uint8 (n, C, H, W), read from the packed file when they are asked for."""
 
-    def __init__(self, packed: ImageRows, index: np.ndarray) -> None:
+    def __init__(self, packed: np.ndarray, index: np.ndarray) -> None:
         """packed: uint8 (N, C, H, W), usually a memory map; index: int64 (n,), the rows that are the part's."""
         self._packed, self._index = packed, index
 

@@ -14,8 +14,8 @@ import torch
 from stages.autoencoder.classifier import fitting, network
 from stages.autoencoder.classifier.fitting import LabelledImages
 from stages.autoencoder.classifier.network import Classifier
-from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_bytes
-from stages.autoencoder.data.split_files import Images, Part
+from stages.autoencoder.data.pixels import ChosenImages, ImageRows, evenly_spaced, piece_length, pieces, to_bytes
+from stages.autoencoder.data.split_files import Part
 from stages.autoencoder.model import inference
 from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.sampling import Mixture, sample_codes
@@ -46,8 +46,8 @@ def choose_images(classifier: Classifier, train: Part, valid: Part, test: Part, 
     count = min(count, len(known), len(train.labels), max(1, MAX_BYTES // math.prod(classifier.spec.shape)))
     rows = evenly_spaced(known, count)
     return RealImages(
-        LabelledImages(Images(test.images, rows), test.labels[rows]),
-        Images(train.images, evenly_spaced(np.arange(len(train.labels)), count)),
+        LabelledImages(ChosenImages(test.images, rows), test.labels[rows]),
+        ChosenImages(train.images, evenly_spaced(np.arange(len(train.labels)), count)),
         LabelledImages(valid.images, valid.labels),
     )
 
