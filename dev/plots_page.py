@@ -38,10 +38,17 @@ SECTIONS = {
         "plots/evaluate/spectrum.png",
         "plots/embed/traversals.png",
         "plots/reconstruct/samples.png",
+        "plots/sample/samples.png",
         "plots/reconstruct/plane.png",
         "plots/reconstruct/interpolations.png",
     ],
-    "Scores": ["plots/codes.csv", "plots/per_class.csv", "plots/evaluate/pca.png", "plots/evaluate/errors.png"],
+    "Scores": [
+        "plots/codes.csv",
+        "plots/per_class.csv",
+        "plots/sample/scores.csv",
+        "plots/evaluate/pca.png",
+        "plots/evaluate/errors.png",
+    ],
     FOLDED: [
         "plots/pca.csv",
         "plots/intrinsic.csv",
@@ -191,6 +198,10 @@ function draw(id, spec, revisions) {
 document.addEventListener("DOMContentLoaded", () => {
   const main = document.querySelector("main");
   const named = [...main.querySelectorAll("div > div > p")].map(caption => caption.textContent);
+  for (const [id, spec] of charts.splice(0)) {  // a table without rows has no chart
+    if (spec.data.values.length) charts.push([id, spec]);
+    else document.getElementById(id).remove();
+  }
   const revisions = new Set([...charts.flatMap(([, spec]) => spec.data.values.map(row => row.rev)), ...named]);
   document.getElementById("revisions").textContent = [...revisions].join(", ");
   arrangeBoxes(main);

@@ -15,12 +15,10 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from stages.autoencoder.core import files
@@ -29,8 +27,7 @@ from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.data.split_files import TRAIN, VALID, Part
 from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model import inference, model_file
-from stages.autoencoder.model.detector import MSE, Detector, activations, mse_per_image, score_functions
-from stages.autoencoder.model.sampling import Mixture
+from stages.autoencoder.model.detector import MSE, score_functions
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.inputs import Binarize
 from stages.autoencoder.params.train import TrainParams
@@ -45,8 +42,6 @@ MODEL, UNFINISHED = Path("data/model.safetensors"), Path("data/unfinished.safete
 EPOCHS, STRIP = Path("data/epochs"), Path("plots/training.png")
 LOSS, METRICS = Path("plots/loss.csv"), Path("metrics/train.json")
 PREVIEWS = 10  # validation images that are pictured after each epoch
-MAX_FITTED = 5000  # images of the training part whose codes and activations count
-MAX_CODE_NUMBERS = 2**25  # of their codes
 STRIP_ROWS = 10  # epochs in the strip, at about geometric steps
 SAVE_EVERY = 2.0  # seconds: an interruption costs at most this and an epoch
 log = logging.getLogger(__name__)
@@ -79,7 +74,7 @@ def train(params: TrainParams) -> None:
 
     start = saved = time.perf_counter()
     for result in report_progress(training):
-        preview = image_grids.to_bytes(inference.apply(training.model, originals, training.device))
+        preview = pixels.to_bytes(inference.apply(training.model, originals, training.device))
         save_preview(result.epoch, originals, preview)
         previews = np.concatenate([previews, preview[None]])
         if (now := time.perf_counter()) - saved >= SAVE_EVERY:
@@ -139,7 +134,9 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
     model = training.model
     model.load_state_dict(training.best_weights)
     best, settings = training.best_result, params.train
-    known, mixture = fit_to_images(training, train.images, valid)
+    model.eval()
+    known = detector_fit.fit_to_images(model, train.images, valid, training.device)
+    mixture = None if model.is_variational else mixture_fit.fit_to_images(model, train.images, valid, training.device)
     scores = score_functions(model, known, mixture, settings.loss)
     threshold, mse_threshold = (
         float(np.quantile(inference.apply(scores[name], valid, training.device), settings.anomaly_quantile))
@@ -167,26 +164,6 @@ def save(params: TrainParams, training: Training, train: Part, valid: ImageRows)
     csv.writer(table, lineterminator="\n").writerows([EpochResult._fields, *training.history])
     files.write(LOSS, table.getvalue().encode())
     files.write_json(METRICS, {"best_epoch": best.epoch, "valid": best.valid})
-
-
-def fit_to_images(training: Training, train: ImageRows, valid: ImageRows) -> tuple[Detector, Mixture | None]:
-    """What finds anomalies, and the density of the codes, chosen on codes of validation images; none with a prior.
-
-    Evenly spaced ones of the images, uint8 (N, C, H, W), count.
-    """
-    model, device = training.model.eval(), training.device
-
-    def apply(function: Callable[[torch.Tensor], torch.Tensor], images: ImageRows, most: int) -> np.ndarray:
-        rows = pixels.evenly_spaced(np.arange(len(images)), max(2, most))
-        batches = pixels.pieces(len(rows), inference.BATCH_SIZE)
-        return np.concatenate([inference.apply(function, images[rows[batch]], device) for batch in batches])
-
-    fitted, unseen = (apply(partial(activations, model), images, MAX_FITTED) for images in (train, valid))
-    known = detector_fit.fit(fitted, unseen, apply(partial(mse_per_image, model), valid, MAX_FITTED))
-    if model.is_variational:
-        return known, None
-    most = min(MAX_FITTED, MAX_CODE_NUMBERS // model.spec.latent_dim)
-    return known, mixture_fit.fit(apply(model.encode, train, most), apply(model.encode, valid, most))
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def test_names_that_git_or_a_path_would_not_take_are_refused(name: str):
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC 3.67 with pygtrie 2.6
 def test_shared_stages_are_those_that_no_swept_key_reaches():
     with Repo(ROOT) as repo:
-        assert find_shared_stages(repo, ["latent_dim", "seed"]) == ["check", "download", "split", "baseline"]
+        shared = ["check", "download", "split", "baseline", "classify"]
+        assert find_shared_stages(repo, ["latent_dim", "seed"]) == shared
         assert find_shared_stages(repo, ["split.seed"]) == ["check", "download"]
         assert find_shared_stages(repo, ["download.dataset"]) == ["check"]
         assert find_shared_stages(repo, ["threads"]) == ["check", "download", "split"]

@@ -176,7 +176,7 @@ def test_the_environment_is_recorded_for_the_committed_lock_and_the_locked_packa
 IMPORTED = """
 import sys
 from importlib.metadata import packages_distributions
-from stages import baseline, check, download, embed, evaluate, reconstruct, split, train
+from stages import baseline, check, classify, download, embed, evaluate, reconstruct, sample, split, train
 packages = packages_distributions()
 print(*{name for module in list(sys.modules) for name in packages.get(module.partition(".")[0], ())})
 """

@@ -39,6 +39,12 @@ def refusal(workspace, changes):
         ({"latent_dim": None}, "params.yaml: latent_dim must be an integer >= 1 and <= 65536; got None"),
         ({"seed": -1}, "params.yaml: seed must be an integer >= 0 and < 4294967296; got -1"),
         ({"device": "gpu"}, "params.yaml: device must be one of auto, cpu, cuda, cuda:N, mps; got 'gpu'"),
+        ({"sample": {"count": -1}}, "params.yaml: sample.count must be an integer >= 0 and <= 100000; got -1"),
+        (
+            {"sample": {"count": 10**9}},
+            "params.yaml: sample.count must be an integer >= 0 and <= 100000; got 1000000000",
+        ),
+        ({"sample": {"count": True}}, "params.yaml: sample.count must be an integer >= 0 and <= 100000; got True"),
         ({"train": {"epoch": 3}}, "params.yaml: unknown key train.epoch; did you mean train.epochs?"),
         ({"latent_dims": 3}, "params.yaml: unknown key latent_dims; did you mean latent_dim?"),
         (
@@ -328,7 +334,7 @@ def test_yaml_is_read_by_the_parser_in_c():
     assert YAML(typ="safe").Parser.__module__.endswith("_ruamel_yaml")
 
 
-STAGES = ["check", "download", "split", "baseline", "train", "reconstruct", "embed", "evaluate"]
+STAGES = ["check", "download", "split", "baseline", "train", "reconstruct", "embed", "evaluate", "classify", "sample"]
 
 
 def as_command(*arguments, cwd):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from skimage import data
 
+from stages.autoencoder.data import pixels
 from stages.autoencoder.figures import code_figures, decoded_codes, error_maps, score_figures, style
 from stages.autoencoder.figures.base import image_grids, palettes, texts
 from stages.autoencoder.model import sampling
@@ -47,7 +48,7 @@ def test_pixels_are_drawn_as_squares_in_rows(tmp_path, rng):
 
 def test_floats_are_rounded_to_grey_levels():
     values = np.array([0, 0.4 / 255, 0.6 / 255, 1], np.float32).reshape(1, 1, 2, 2)
-    np.testing.assert_array_equal(image_grids.to_bytes(values).ravel(), [0, 0, 1, 255])
+    np.testing.assert_array_equal(pixels.to_bytes(values).ravel(), [0, 0, 1, 255])
 
 
 def test_three_channels_are_colours_and_two_are_their_grey_mean(tmp_path):

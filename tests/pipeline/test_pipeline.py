@@ -12,7 +12,7 @@ from conftest import TINY, yaml
 from tools.workspace.copies import commit_all, copy_working_tree
 from tools.workspace.params_file import write_params
 
-BEHIND_TRAIN = {"train", "reconstruct", "embed", "evaluate"}
+BEHIND_TRAIN = {"train", "reconstruct", "embed", "evaluate", "sample"}
 ELSEWHERE = {
     "LC_ALL": "C",
     "PYTHONUTF8": "0",

@@ -33,7 +33,7 @@ from tests.support.source_tree import TOP, imported_modules, imports, modules, t
 
 STAGES = stage_names()
 # none imports one before it
-PACKAGES = ["use", "figures", "scores", "training", "model", "sources", "data", "params", "core"]
+PACKAGES = ["use", "figures", "scores", "classifier", "training", "model", "sources", "data", "params", "core"]
 MAX_MODULES = 12  # in one folder
 
 

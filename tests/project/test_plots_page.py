@@ -335,6 +335,14 @@ def test_page_draws_equal_revisions_once_under_both_names(tmp_path):
     assert seen["revisions"] == "one, two, three"
 
 
+@needs_chromium
+def test_table_without_rows_has_no_chart(tmp_path):
+    page = arranged_page(tmp_path, ["plots/pca.csv", "plots/sample/scores.csv"], ["one"], {"one": []})
+    text = page.read_text()
+    assert "plots_sample_scores_csv" in text
+    assert browse(page, tmp_path / "profile")["charts"] == {}
+
+
 def map_page(folder: Path, classes: list[str]) -> Path:
     """The page of a latent map of images of these classes, as the CSV file has them, and of a bar for each."""
     style = {"template_dir": TEMPLATE.parent, "title": "t"}

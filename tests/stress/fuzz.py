@@ -37,6 +37,7 @@ from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load as tensors_from_bytes
 
 from stages import check, download, split
+from stages.autoencoder.classifier import classifier_file, fitting, network
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data import packed_file, split_files
@@ -343,11 +344,11 @@ def make_codes_target() -> Target:
     return Target(code_tables.code_tables(), code_tables.decode_table, [])
 
 
-GOOD_RAW, GOOD_PART = Path("good_raw"), Path("good_part")
+GOOD_RAW, GOOD_PART, GOOD_CLASSIFIER = Path("good_raw"), Path("good_part"), Path("good_classifier")
 
 
 def make_arrays_target() -> Target:
-    """One file as data/raw (for the stage split), as a file of the split, and as the state of a training."""
+    """One file as data/raw (for the stage split), as a file of the split, as a classifier, as a training's state."""
     write_arrays_params()
     contents = make_array_files()
     outputs = [f"data/split/{name}.safetensors" for name in ("train", "valid", "test")]
@@ -361,7 +362,7 @@ def write_arrays_params() -> None:
 
 
 def make_array_files() -> list[bytes]:
-    """Array files without a fault: data/raw, a file of the split, and the state of a training on its images."""
+    """Array files without a fault: data/raw, a file of the split, a classifier and the state of a training."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 1, 8, 8), np.uint8), np.arange(60) % 3
     dataset = replace(
@@ -373,10 +374,13 @@ def make_array_files() -> list[bytes]:
     download.save(GOOD_RAW, dataset, about)
     digest = packed_file.read_digest(GOOD_RAW)
     arrays.save(GOOD_PART, {"labels": labels, "index": np.arange(60)}, about | {"images": digest})
+    labelled = fitting.LabelledImages(images, labels)
+    fitted = fitting.fit(labelled, labelled, np.unique(labels), torch.device("cpu"))
+    classifier_file.save(GOOD_CLASSIFIER, fitted, digest)
     training = prepare_training()
     list(training.epochs())
     checkpoint.save(Path("state"), "fingerprint", training, images[:1])
-    return [path.read_bytes() for path in (GOOD_RAW, GOOD_PART, Path("state"))]
+    return [path.read_bytes() for path in (GOOD_RAW, GOOD_PART, GOOD_CLASSIFIER, Path("state"))]
 
 
 def prepare_training() -> Training:
@@ -386,11 +390,11 @@ def prepare_training() -> Training:
 
 
 def read_arrays(good_state: bytes, case: bytes) -> None:
-    """Use a file as the state of a training, as a file of the split, and as data/raw.
+    """Use a file as the state of a training, as a file of the split, as a classifier, and as data/raw.
 
     A damaged state is ignored, never refused.
     """
-    for path in (packed_file.RAW, Path("split"), Path("state")):
+    for path in (packed_file.RAW, Path("split"), Path("classifier"), Path("state")):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(case)
     training = prepare_training()
@@ -408,6 +412,12 @@ def read_arrays(good_state: bytes, case: bytes) -> None:
             part.read_masks()
         except UserError as error:
             check_message(error)
+    try:
+        classifier = classifier_file.load(Path("classifier"), packed_file.read_digest(GOOD_RAW), torch.device("cpu"))
+        if not isinstance(classifier, str) and np.prod(classifier.spec.shape) < 10**6:
+            network.classify(classifier, np.zeros((2, *classifier.spec.shape), np.uint8), torch.device("cpu"))
+    except UserError as error:
+        check_message(error)
     split.main()
 
 

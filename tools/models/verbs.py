@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.autoencoder.core import files
-from stages.autoencoder.data.pixels import evenly_spaced, piece_length, pieces
-from stages.autoencoder.figures.base.image_grids import to_bytes
+from stages.autoencoder.data.pixels import evenly_spaced, piece_length, pieces, to_bytes
 from stages.autoencoder.model import devices, inference
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.model_use import ModelUseParams

@@ -27,9 +27,34 @@ class ImageRows(Protocol):
         """The images at an int, a slice or an array of positions, in memory."""
 
 
+class ChosenImages:
+    """Some of many images, read when they are asked for."""
+
+    def __init__(self, images: ImageRows, positions: np.ndarray) -> None:
+        """images: uint8 (N, C, H, W); positions: int64 (n,), of those that are chosen."""
+        self._images, self._positions = images, positions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, C, H, W)."""
+        return (len(self._positions), *self._images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """The images at an int, a slice or an array of positions among the chosen ones, in memory."""
+        return self._images[self._positions[rows]]
+
+
 def to_unit(images: Array) -> Array:
     """uint8 images of any shape, NumPy's or torch's -> float32 in [0, 1] of the same shape."""
     return images / WHITE  # type: ignore[operator] # in one pass, without a second float copy
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Float pixels in [0, 1] -> uint8, rounded; uint8 is returned unchanged."""
+    return images if images.dtype == np.uint8 else np.rint(images * WHITE).astype(np.uint8)
 
 
 def flatten(images: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import ImageRows, piece_length, pieces, to_unit
+from stages.autoencoder.data.pixels import ImageRows, evenly_spaced, piece_length, pieces, to_unit
 from stages.autoencoder.model.autoencoder import Autoencoder
 
 BATCH_SIZE = 500  # images held as float at a time; fewer where they are large
@@ -23,6 +23,15 @@ def apply(
     """
     length = batch_size or piece_length(values.shape[1:], BATCH_SIZE)
     return np.concatenate([_apply_to_batch(function, values[batch], device) for batch in pieces(len(values), length)])
+
+
+def apply_to_some(
+    function: Callable[[Tensor], Tensor], images: ImageRows, most: int, device: torch.device
+) -> np.ndarray:
+    """`apply` for evenly spaced ones of many images, at most `most`, read batch by batch."""
+    rows = evenly_spaced(np.arange(len(images)), most)
+    batches = pieces(len(rows), BATCH_SIZE)
+    return np.concatenate([apply(function, images[rows[batch]], device) for batch in batches])
 
 
 def encode(model: Autoencoder, images: ImageRows, device: torch.device) -> np.ndarray:

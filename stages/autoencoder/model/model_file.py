@@ -86,7 +86,9 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
     try:
         about = _parse(description)
         model = build_without_weights(about.spec)
-        _check_weights(held, model.state_dict(), about.spec)
+        if about.spec.bottleneck == Bottleneck.TOP_K and not 1 <= about.spec.k <= about.spec.latent_dim:
+            raise ValueError(f"spec.k must be in 1..{about.spec.latent_dim}; got {about.spec.k}")
+        check_weights(held, model.state_dict())
         known = Detector.from_arrays(found, model)
         mixture = None if model.is_variational else Mixture.from_arrays(density, about.spec.latent_dim)
         if about.loss not in RECONSTRUCTION_LOSSES:
@@ -106,10 +108,8 @@ def _parse(description: Mapping[str, Any]) -> Description:
     return about
 
 
-def _check_weights(held: dict[str, Tensor], expected: dict[str, Tensor], spec: Spec) -> None:
+def check_weights(held: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Raises ValueError if the weights in a file are not those of its spec, or are not finite."""
-    if spec.bottleneck == Bottleneck.TOP_K and not 1 <= spec.k <= spec.latent_dim:
-        raise ValueError(f"spec.k must be in 1..{spec.latent_dim}; got {spec.k}")
     if held.keys() != expected.keys():
         differ = sorted(held.keys() ^ expected.keys())[0][:60]
         raise ValueError(f"its weights must be those of its spec; {differ!r} is not")

@@ -7,11 +7,12 @@ from pydantic import model_validator
 from stages.autoencoder.params.download import DownloadParams
 from stages.autoencoder.params.embed import EmbedParams
 from stages.autoencoder.params.reconstruct import ReconstructParams
+from stages.autoencoder.params.sample import SampleParams
 from stages.autoencoder.params.split import SplitParams
 from stages.autoencoder.params.train import TrainParams, check_latent_dim
 
 
-class Params(TrainParams, ReconstructParams, EmbedParams, SplitParams, DownloadParams):
+class Params(TrainParams, SampleParams, ReconstructParams, EmbedParams, SplitParams, DownloadParams):
     """Every parameter of the pipeline."""
 
     @model_validator(mode="after")

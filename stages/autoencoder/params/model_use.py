@@ -4,7 +4,7 @@ from stages.autoencoder.params.base.section import Device, Numerics, Section, Th
 
 
 class ModelUseParams(Section):
-    """What reconstruct and embed read."""
+    """What reconstruct, embed, classify and sample read."""
 
     device: Device
     numerics: Numerics

@@ -1,23 +1,41 @@
 """Fits what the anomaly scores (model/detector.py) know to images without anomalies."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
-from stages.autoencoder.model.detector import LEAST, Detector, Gaussian
+from stages.autoencoder.data.pixels import ImageRows
+from stages.autoencoder.model import inference
+from stages.autoencoder.model.autoencoder import Autoencoder
+from stages.autoencoder.model.detector import LEAST, Detector, Gaussian, activations, mse_per_image
+
+MAX_IMAGES = 5000  # of each part
 
 LEAST_DEVIATION = 1e-3  # of a logarithm; below it, it is rounding or a single image
 LEAST_VARIANCE = 1e-6  # added to that of each number, in units of their mean variance
 
 
-def fit(activations: np.ndarray, unseen: np.ndarray, errors: np.ndarray) -> Detector:
-    """activations: of training images, float32 (N, F), N >= 2.
+def fit_to_images(model: Autoencoder, train: ImageRows, valid: ImageRows, device: torch.device) -> Detector:
+    """What the scores of a model in eval mode know; uint8 (N, C, H, W) each.
+
+    Evenly spaced images count, at most MAX_IMAGES of each part.
+    """
+    fitted, unseen = (
+        inference.apply_to_some(partial(activations, model), images, MAX_IMAGES, device) for images in (train, valid)
+    )
+    return fit(fitted, unseen, inference.apply_to_some(partial(mse_per_image, model), valid, MAX_IMAGES, device))
+
+
+def fit(known: np.ndarray, unseen: np.ndarray, errors: np.ndarray) -> Detector:
+    """known: `activations` of training images, float32 (N, F), N >= 2.
 
     unseen: the same of validation images, (M, F); errors: the MSE of each of them, (M,).
     """
-    whole = _fit_gaussian(activations)
+    whole = _fit_gaussian(known)
     distances = whole.distance(torch.from_numpy(unseen)).numpy()
     logarithms = [_mean_and_deviation(np.log(np.maximum(values, LEAST))) for values in (errors, distances)]
-    differences = _fit_gaussian(activations[:, activations.shape[1] // 2 :])
+    differences = _fit_gaussian(known[:, known.shape[1] // 2 :])
     return Detector(whole, differences, np.array(logarithms, np.float32))
 
 

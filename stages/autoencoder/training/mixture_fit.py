@@ -4,15 +4,31 @@ import logging
 import warnings
 
 import numpy as np
+import torch
 
+from stages.autoencoder.data.pixels import ImageRows
+from stages.autoencoder.model import inference
+from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.sampling import MAX_AXES, Mixture
 
 COMPONENTS = (1, 5, 20)  # numbers tried, until one makes validation codes less likely
 CODES_PER_COMPONENT = 10  # at least
 MAX_ITERATIONS = 50  # of expectation maximisation
 LEAST_VARIANCE = 1e-3  # added to that of each component, in units of the variance of all codes along an axis
+MAX_CODES, MAX_CODE_NUMBERS = 5000, 2**25  # of each part
 LEAST_SHARE = 1e-6  # of the largest variance: below it, an axis is rounding
 log = logging.getLogger(__name__)
+
+
+def fit_to_images(model: Autoencoder, train: ImageRows, valid: ImageRows, device: torch.device) -> Mixture:
+    """The density of a model's codes of training images, chosen on validation images; uint8 (N, C, H, W) each.
+
+    Evenly spaced images count, at most MAX_CODES of each part. The code of a variational model is its mean.
+    """
+    most = max(2, min(MAX_CODES, MAX_CODE_NUMBERS // model.spec.latent_dim))
+
+    known, unseen = (inference.apply_to_some(model.encode, images, most, device) for images in (train, valid))
+    return fit(known, unseen)
 
 
 def fit(train: np.ndarray, valid: np.ndarray) -> Mixture:
@@ -45,7 +61,7 @@ def fit(train: np.ndarray, valid: np.ndarray) -> Mixture:
         best, likelihood = tried, score
     if best is None:
         raise ValueError("codes must be finite")
-    log.info("train: codes are a mixture of %d Gaussians on %d axes", best.n_components, len(directions))
+    log.info("codes are a mixture of %d Gaussians on %d axes", best.n_components, len(directions))
     factors = np.linalg.cholesky(best.covariances_)
     return _to_mixture(pca.mean_, directions * deviations[:, None], best.weights_, best.means_, factors)
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.autoencoder.core import files
+from stages.autoencoder.data.pixels import to_bytes
 from stages.autoencoder.figures.base import palettes
 from stages.autoencoder.figures.base.texts import ELLIPSIS, drawable, font_file
 
@@ -74,11 +75,6 @@ def save_rows(
     packed = palettes.reduce_colours(canvas, (INK, PAPER)) if coloured else canvas.convert("L")
     packed.save(buffer, "png")
     files.write(path, buffer.getvalue())
-
-
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Float pixels in [0, 1] -> uint8, rounded; uint8 is returned unchanged."""
-    return images if images.dtype == np.uint8 else np.rint(images * 255).astype(np.uint8)
 
 
 def to_picture(image: np.ndarray) -> Image.Image:

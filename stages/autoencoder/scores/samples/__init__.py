@@ -1,0 +1,1 @@
+"""How near the samples of a model are to real images."""
