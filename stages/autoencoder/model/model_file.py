@@ -90,6 +90,8 @@ def _check_weights(held: dict[str, Tensor], expected: dict[str, Tensor], spec: S
     """Raises ValueError if the weights in a file are not those of its spec, or are not finite."""
     if spec.bottleneck == Bottleneck.TOP_K and not 1 <= spec.k <= spec.latent_dim:
         raise ValueError(f"spec.k must be in 1..{spec.latent_dim}; got {spec.k}")
+    if spec.encode_k and not spec.k <= spec.encode_k <= spec.latent_dim:
+        raise ValueError(f"spec.encode_k must be 0 or in {spec.k}..{spec.latent_dim}; got {spec.encode_k}")
     if held.keys() != expected.keys():
         differ = sorted(held.keys() ^ expected.keys())[0][:60]
         raise ValueError(f"its weights must be those of its spec; {differ!r} is not")
