@@ -2,9 +2,9 @@
 
 Reads data/raw, data/split/{train,valid,test}, data/reconstructions, data/embeddings, data/baseline, the description
 and digest of data/model, and params numerics, threads. It works on arrays and runs no model. The validation images
-choose the strengths of the filters beside a denoising model. Definitions: docs/metrics.md. A score that the data do
-not define is left out, and the log says why. The first keys of the metrics file are the first columns of
-`dvc exp show`.
+choose the strengths of the filters beside a denoising model and of the classifiers of sparse codes. Definitions:
+docs/metrics.md. A score that the data do not define is left out, and the log says why. The first keys of the metrics
+file are the first columns of `dvc exp show`.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -27,7 +27,7 @@ from stages.autoencoder.figures.base import image_grids
 from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.params.inputs import Denoising
 from stages.autoencoder.scores import anomalies, code_usage, denoisers, pca, probes, reconstruction, tables
-from stages.autoencoder.scores.codes import clusters, dimension_estimates
+from stages.autoencoder.scores.codes import clusters, dimension_estimates, linear_classifiers
 from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.scores.reconstruction import score_in_batches
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
@@ -38,12 +38,13 @@ RECONSTRUCTIONS, EMBEDDINGS = Path("data/reconstructions.safetensors"), Path("da
 METRICS, PICTURES, IMAGES = Path("metrics/evaluate.json"), Path("plots/evaluate"), Path("data/test_images.csv")
 PER_CLASS, CODES = Path("plots/per_class.csv"), Path("plots/codes.csv")
 SPECTRUM, INTRINSIC = Path("plots/spectrum.csv"), Path("plots/intrinsic.csv")
+PARTS = ("train", "valid", "test")  # of data/embeddings
 COLUMNS = 12  # test images in a row of the picture of denoising
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    train, valid, test = split_files.load(TRAIN), split_files.load(VALID), split_files.load(TEST)
+    train, valid, test = parts = [split_files.load(path) for path in (TRAIN, VALID, TEST)]
     check_same_model(RECONSTRUCTIONS)
     embedding = check_same_model(EMBEDDINGS)
     codes = arrays.load(EMBEDDINGS)[0]
@@ -56,7 +57,7 @@ def main() -> None:
     pca_mse: dict[str, float] = {}
     add_score(pca_mse, "pca_mse", pca.error_at, baseline["mse"], latent_dim, pixels)
     axes = baseline["components"][:latent_dim]
-    code_scores, pca_scores, transductive = {}, {}, {}
+    code_scores, pca_scores, classifiers, transductive = {}, {}, {}, {}
     if len(np.unique(train.labels)) > 1:
         code_scores = probes.score_codes(
             LabelledCodes(codes["train"], train.labels), LabelledCodes(codes["test"], test.labels)
@@ -64,8 +65,12 @@ def main() -> None:
         pca_scores = probes.score_codes(
             *(LabelledCodes(pca.project(part.images, baseline["mean"], axes), part.labels) for part in (train, test))
         )
+        if Bottleneck(embedding["bottleneck"]).is_sparse:
+            classifiers = linear_classifiers.score_classifiers(
+                *(LabelledCodes(codes[name], part.labels) for name, part in zip(PARTS, parts, strict=True))
+            )
         if "kmeans" in code_scores:
-            transductive = score_all_images(codes, [train, valid, test])
+            transductive = score_all_images(codes, parts)
     else:
         reason = "the training part has one class" if train.class_names else "the images have no classes"
         log.info("no knn, probe, kmeans, nmi: %s", reason)
@@ -92,7 +97,7 @@ def main() -> None:
     names = test.read_names()
     files.write(IMAGES, to_csv(tables.of_images(test, names, errors, codes["test"], found)))
     files.write(PER_CLASS, to_csv(tables.of_classes(test, errors, found)))
-    files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, transductive, embedding["trust"])))
+    files.write(CODES, to_csv(tables.of_codes(code_scores, pca_scores, classifiers, transductive, embedding["trust"])))
     files.write(SPECTRUM, to_csv(tables.of_spectrum(estimates.spectrum)))
     files.write(INTRINSIC, to_csv(tables.of_estimates(estimates.codes, estimates.images)))
     if found and test.is_anomalous.any():
@@ -165,7 +170,7 @@ def score_all_images(codes: Mapping[str, np.ndarray], parts: Sequence[Part]) -> 
     """
     labels = np.concatenate([part.labels for part in parts])
     known = np.isin(labels, parts[0].labels)
-    whole = np.concatenate([codes[name] for name in ("train", "valid", "test")])
+    whole = np.concatenate([codes[name] for name in PARTS])
     manifold = codes["n2d"][known] if "n2d" in codes else None
     return clusters.score_all_images(whole[known], manifold, labels[known])
 
@@ -202,7 +207,7 @@ def variant_scores(test: ImageRows, codes: np.ndarray, bottleneck: Bottleneck) -
         metrics["active_units"] = code_usage.active_units(codes)
     if bottleneck.is_sparse:
         add_score(metrics, "hoyer", code_usage.hoyer, codes)
-        metrics["mean_active"] = code_usage.mean_active(codes)
+        metrics |= {"mean_active": code_usage.mean_active(codes), "dead_units": code_usage.dead_units(codes)}
     return metrics
 
 

@@ -28,11 +28,12 @@ def make_network(
     channels: tuple[int, ...] = (4, 6, 8),
     widths: tuple[int, ...] = (12,),
     bottleneck: str = "linear",
+    encode_k: int = 0,
 ) -> Autoencoder:
     """An untrained network whose batch norms have the statistics of random images, and random weights."""
     torch.manual_seed(0)
     k = 2 if bottleneck == "top_k" else 0
-    network = Autoencoder(Spec(shape, latent_dim, channels, widths, bottleneck, k))
+    network = Autoencoder(Spec(shape, latent_dim, channels, widths, bottleneck, k, encode_k))
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.momentum = 1.0  # one batch gives the statistics

@@ -30,7 +30,15 @@ def browser():
 
 @pytest.mark.parametrize(("bottleneck", "channels", "shape"), KINDS)
 def test_codes_and_images_of_the_page_are_those_of_torch(browser, tmp_path, bottleneck, channels, shape):
-    network = make_network(shape, 6, channels, (20, 12), bottleneck)
+    check_page(browser, tmp_path, make_network(shape, 6, channels, (20, 12), bottleneck))
+
+
+def test_codes_of_encode_k_entries_and_the_images_of_the_largest_are_those_of_torch(browser, tmp_path):
+    check_page(browser, tmp_path, make_network((1, 13, 10), 6, (), (20, 12), "top_k", encode_k=4))
+
+
+def check_page(browser, tmp_path, network):
+    """Codes and images that the page computes for 100 images, against torch's."""
     experiment = make_experiment(network)
     opened = OpenPage(browser, write_page(tmp_path, experiment))
     pixels, codes, log_vars, outputs = (np.array(values) for values in zip(*opened.page.evaluate(RUN), strict=True))

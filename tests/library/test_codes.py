@@ -8,8 +8,9 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import normalized_mutual_info_score
 
-from stages.autoencoder.scores.codes import clusters, dimension_estimates
+from stages.autoencoder.scores.codes import clusters, dimension_estimates, linear_classifiers
 from stages.autoencoder.scores.codes.clusters import clustering_accuracy
+from stages.autoencoder.scores.probes import LabelledCodes
 from stages.autoencoder.scores.undefined_scores import UndefinedScore
 
 
@@ -154,3 +155,60 @@ def test_the_dimension_of_the_images_does_not_depend_on_the_codes(rng, monkeypat
     assert list(found[0].codes) == ["participation", "twonn", "ml"]
     assert found[0].codes["twonn"] < found[1].codes["twonn"]
     assert found[0].images["ml"] == dimension_estimates.neighbour_estimates(images.reshape(60, 10) / np.float32(255))[1]
+
+
+@pytest.mark.parametrize("make", [linear_classifiers.make_logistic_regression, linear_classifiers.make_svm])
+def test_linear_classifiers_tell_classes_apart_that_planes_divide(make, rng):
+    """Three clouds at the corners of a triangle; with shuffled classes about a third is right by chance."""
+    labels = rng.integers(0, 3, 300)
+    codes = (10 * np.eye(3)[labels] + rng.normal(0, 0.3, (300, 3))).astype(np.float32)
+    parts = [LabelledCodes(codes[rows], labels[rows]) for rows in (slice(200), slice(200, 250), slice(250, 300))]
+    assert linear_classifiers.score_classifier(make, *parts) == 1
+    shuffled = [LabelledCodes(part.codes, rng.permutation(part.labels)) for part in parts]
+    assert linear_classifiers.score_classifier(make, *shuffled) < 0.7
+
+
+@pytest.mark.parametrize(("right", "chosen"), [([8, 9, 9, 10], 1), ([10, 9, 10, 10], 0), ([1, 2, 3, 4, 5], 4)])
+def test_weaker_penalties_are_tried_until_validation_gains_nothing(right, chosen):
+    """`right`: validation images of ten that a stand-in for a classifier gets right with each penalty."""
+
+    class StandIn:
+        def __init__(self, c):
+            self.number = next(numbers)
+            assert c == pytest.approx(1 / (linear_classifiers.PENALTIES[self.number] * 20))
+
+        def fit(self, codes, labels):
+            return self
+
+        def score(self, codes, labels):
+            return right[self.number] / 10 if len(labels) == 10 else self.number
+
+    numbers = itertools.count()
+    codes = np.arange(20, dtype=np.float32)[:, None]
+    train, valid, test = (LabelledCodes(codes[:count], np.arange(count) % 2) for count in (20, 10, 5))
+    assert linear_classifiers.score_classifier(StandIn, train, valid, test) == chosen
+
+
+def test_classifiers_leave_out_images_of_classes_that_did_not_train(rng):
+    codes = rng.normal(size=(90, 4)).astype(np.float32)
+    train, valid, test = (LabelledCodes(codes[rows], np.arange(30) % 3) for rows in np.split(np.arange(90), 3))
+    stranger = LabelledCodes(codes[:30], np.full(30, 7))
+    both = [LabelledCodes(*map(np.concatenate, zip(part, stranger, strict=True))) for part in (valid, test)]
+    score = linear_classifiers.score_classifiers
+    assert score(train, *both) == score(train, valid, test)
+    assert score(train, valid, stranger) == {}
+
+
+def test_the_penalty_means_the_same_for_codes_of_any_scale_and_density(rng):
+    """Half of the entries are zero, then two thirds of the others too: the second kind is held as a sparse matrix."""
+    codes = np.maximum(rng.normal(size=(300, 20)), 0).astype(np.float32)
+    labels = (codes[:, :3] + 0.3 * rng.random((300, 3))).argmax(1)
+    for made in (codes, np.where(codes > 1, codes, 0)):
+        parts, tiny = (
+            [
+                LabelledCodes((factor * made[rows]).astype(np.float32), labels[rows])
+                for rows in np.split(np.arange(300), 3)
+            ]
+            for factor in (1, 1e-3)
+        )
+        assert linear_classifiers.score_classifiers(*parts) == linear_classifiers.score_classifiers(*tiny)

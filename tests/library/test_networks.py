@@ -127,6 +127,30 @@ def test_top_k_keeps_the_k_largest_and_drops_the_rest():
         assert after == [value if value in kept else 0 for value in before]
 
 
+def test_codes_have_encode_k_entries_and_reconstructions_the_k_largest_of_them():
+    """NumPy sorts the activations. The decoder takes 4 of 6 entries: of some images one of these is negative."""
+    model, images = autoencoder(latent_dim=6, bottleneck="top_k", k=4, encode_k=5), torch.rand(50, 1, 8, 8)
+    model.encoder[-1].momentum = 1.0  # the statistics are those of these images
+    model(images)
+    model.eval()
+    with torch.no_grad():
+        h, z, output = model.encoder(images).numpy(), model.encode(images), model(images)
+        rank = (-h).argsort(1).argsort(1)
+        np.testing.assert_array_equal(z.numpy(), np.where(rank < 5, h, 0))
+        assert (h[rank == 3] < 0).any()
+        expected = model.decoder(torch.from_numpy(np.where(rank < 4, h, 0))).sigmoid()
+        assert torch.equal(output, expected)
+        assert torch.equal(model.decode(z), expected)
+
+
+def test_codes_of_encode_k_equal_to_k_are_those_without_it():
+    images = torch.rand(50, 1, 8, 8)
+    plain, same = (autoencoder(latent_dim=6, bottleneck="top_k", k=4, encode_k=n).eval() for n in (0, 4))
+    same.load_state_dict(plain.state_dict())
+    for function in ("encode", "__call__"):
+        assert torch.equal(getattr(plain, function)(images), getattr(same, function)(images))
+
+
 def test_relu_codes_are_not_negative_and_gaussian_codes_have_mean_and_log_variance():
     images = torch.rand(64, 1, 8, 8)
     z = autoencoder(bottleneck="relu").encode(images)

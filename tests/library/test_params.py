@@ -250,6 +250,14 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
             "train.sparse.k must be at most latent_dim, 4; got 5",
         ),
         (
+            {"train": {"variant": "sparse", "sparse": {"penalty": "top_k", "k": 3, "encode_k": 2}}},
+            "train.sparse.encode_k must be auto, or from train.sparse.k to latent_dim, 3 to 4; got 2",
+        ),
+        (
+            {"train": {"variant": "sparse", "sparse": {"penalty": "top_k", "k": 3, "encode_k": 5}}},
+            "train.sparse.encode_k must be auto, or from train.sparse.k to latent_dim, 3 to 4; got 5",
+        ),
+        (
             {"train": {"variant": "denoising", "denoising": {"corruption": "masking", "level": 1.5}}},
             "train.denoising.level must be a share of the pixels",
         ),

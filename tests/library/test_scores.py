@@ -95,6 +95,12 @@ def test_auroc_is_undefined_with_one_kind_of_image(value):
         anomalies.auroc(np.arange(5.0), np.full(5, value))
 
 
+def test_dead_units_are_those_that_no_image_activates():
+    codes = np.array([[0, 2, 0, 0], [0, 0, -1, 0], [0, 3, 0, 0]], np.float32)
+    assert code_usage.dead_units(codes) == 2 / 4
+    assert code_usage.dead_units(codes[:1]) == 3 / 4
+
+
 def test_hoyer_by_hand():
     # (sqrt 4 - 7/5) / (sqrt 4 - 1) = 0.6; one entry: 1; all alike: 0; a zero code has none
     codes = np.array([[3, -4, 0, 0], [0, 0, 7, 0], [2, 2, -2, 2], [0, 0, 0, 0]], np.float32)

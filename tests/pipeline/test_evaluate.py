@@ -13,7 +13,9 @@ from scipy.ndimage import median_filter
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
+from sklearn.svm import LinearSVC
 
 from stages.autoencoder.core import arrays
 from stages.autoencoder.core.errors import UserError
@@ -34,8 +36,8 @@ OF_VARIANT = {
     "undercomplete": ({}, []),
     "denoising": ({"corruption": "gaussian"}, ["gain_db"]),
     "variational": ({"bottleneck": "gaussian"}, ["elbo", "kl", "nll", "active_units"]),
-    "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active"]),
-    "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active"]),
+    "sparse": ({"bottleneck": "relu"}, ["hoyer", "mean_active", "dead_units"]),
+    "k-sparse": ({"bottleneck": "top_k"}, ["hoyer", "mean_active", "dead_units"]),
     "anomalies": ({"normal": (0, 2)}, ANOMALIES),
     "masks": ({"normal": (0, 2), "masks": True}, [*ANOMALIES, "pixel_auroc"]),
 }
@@ -154,6 +156,31 @@ def test_scores_of_codes_stand_beside_those_of_pca_codes(workspace, undrawn):
         assert table[name] == metrics[name]
         assert table[f"{name} of PCA"] == pytest.approx(expected[name], abs=0.03)
     assert table["trust of tsne map"] == metrics["trust"]
+
+
+@pytest.mark.parametrize("bottleneck", ["linear", "relu", "top_k"])
+def test_sparse_codes_have_classifiers_whose_strength_validation_chooses(bottleneck, workspace, undrawn):
+    """scikit-learn's own with each penalty in turn, until the validation codes say stop."""
+    stage_folders.make(workspace({"embed": {"map": "none"}}), bottleneck=bottleneck)
+    stage_folders.run()
+    with Path("plots/codes.csv").open() as file:
+        table = {row["score"]: float(row["value"]) for row in csv.DictReader(file)}
+    if bottleneck == "linear":
+        assert not {"tuned probe", "svm"} & table.keys()
+        return
+    codes = arrays.load(Path("data/embeddings.safetensors"))[0]
+    labels = {name: stage_folders.read_labels(name) for name in codes if name in ("train", "valid", "test")}
+    scale = (codes["train"] - codes["train"].mean(0)).std()
+    for name, kind in (("tuned probe", LogisticRegression), ("svm", LinearSVC)):
+        best, score = -1, None
+        for penalty in (0.01, 0.003, 0.001, 0.0003, 0.0001):
+            model = kind(C=1 / (penalty * len(codes["train"])), tol=1e-5, max_iter=10_000)
+            model.fit(codes["train"] / scale, labels["train"])
+            share = model.score(codes["valid"] / scale, labels["valid"])
+            if share <= best:
+                break
+            best, score = share, model.score(codes["test"] / scale, labels["test"])
+        assert table[name] == pytest.approx(score, abs=0.03)
 
 
 def test_the_gain_is_the_mean_difference_in_psnr(workspace, undrawn):
@@ -441,7 +468,9 @@ def test_undefined_scores_are_absent_and_the_rest_finite(edge, workspace, caplog
     found = stage_folders.metrics()
     sparse = settings.get("bottleneck") in ("relu", "top_k")
     expected = (
-        {*EVERY} | ({"hoyer", "mean_active"} if sparse else set()) | ({*ANOMALIES} if "normal" in settings else set())
+        {*EVERY}
+        | ({"hoyer", "mean_active", "dead_units"} if sparse else set())
+        | ({*ANOMALIES} if "normal" in settings else set())
     )
     assert set(found) == expected - absent
     assert all(name in caplog.text for name in absent)

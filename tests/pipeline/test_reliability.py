@@ -165,6 +165,10 @@ def write_model(folder, **changes):
         ({"widths": [1] * 10**5}, "spec.widths: Tuple should have at most 16 items"),
         ({"latent_dim": 5}, r"decoder\.0\.0\.weight must be torch.float32 \(16, 5\); got torch.float32 \(16, 4\)"),
         ({"bottleneck": "top_k", "k": 9}, r"spec.k must be in 1\.\.4; got 9"),
+        *(
+            ({"bottleneck": "top_k", "k": 3, "encode_k": n}, rf"spec.encode_k must be 0 or in 3\.\.4; got {n}")
+            for n in (2, 5)
+        ),
         (
             {"bottleneck": "__import__('os')"},
             "spec.bottleneck: Input should be 'linear', 'relu', 'top_k' or 'gaussian'",

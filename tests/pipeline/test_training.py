@@ -228,10 +228,26 @@ def test_augmentation_ends_before_the_last_epochs(settings, digits):
 
 
 def test_nearly_every_top_k_unit_is_used(settings, digits):
-    sparse = {"penalty": "top_k", "weight": 0.0, "k": 10}
+    sparse = {"penalty": "top_k", "weight": 0.0, "k": 10, "encode_k": "auto", "lifetime": 1.0}
     training = trained(settings(variant="sparse", latent_dim=200, sparse=sparse, mlp={"widths": []}), digits)
     codes = training.model.eval().encode(torch.from_numpy(digits).float() / 255)
     assert (codes != 0).any(0).sum() >= 180
+
+
+def test_lifetime_limits_the_code_in_training_and_nowhere_else(settings, digits):
+    """NumPy drops all but each unit's 6 largest of 64 activations, a tenth; elsewhere the code is a ReLU's."""
+    sparse = {"penalty": "lifetime", "weight": 9.0, "lifetime": 0.1}
+    training = prepare(settings(variant="sparse", latent_dim=20, sparse=sparse), digits[:64], digits[:64])
+    model, images = training.model, torch.from_numpy(digits[:64]).float() / 255
+    for train in (True, False):
+        model.train(train)
+        z = model.encoder(images).relu().detach()
+        if train:
+            rank = (-z.numpy()).argsort(0, kind="stable").argsort(0)
+            z = torch.from_numpy(np.where(rank < 6, z, 0))
+        expected = objectives.squared_error(model.decoder(z), images)
+        torch.testing.assert_close(training.objective(images, torch.Generator(), 0.0), expected)
+        assert (model.encode(images) != 0).float().mean() > 0.2
 
 
 def test_the_objective_is_the_sum_of_its_terms(settings, digits):

@@ -37,7 +37,14 @@ TRAININGS = {  # what differs from params.yaml in the section train
         "binarize": "dynamic",
         "variational": {"beta": 1.0, "warmup_epochs": 0, "samples": 3},
     },
-    "top_k": {"variant": "sparse", "sparse": {"penalty": "top_k", "weight": 0.0, "k": 3}},
+    "top_k": {
+        "variant": "sparse",
+        "sparse": {"penalty": "top_k", "weight": 0.0, "k": 3, "encode_k": "auto", "lifetime": 1.0},
+    },
+    "lifetime": {
+        "variant": "sparse",
+        "sparse": {"penalty": "lifetime", "weight": 0.0, "k": 1, "encode_k": "auto", "lifetime": 0.6},
+    },
 }
 Tensors = dict[str, torch.Tensor]
 

@@ -40,6 +40,7 @@ CASES = {
     "conv linear": Spec((1, 28, 28), 16, (8, 16), (64,), "linear"),
     "conv relu": Spec((3, 17, 17), 6, (4,), (), "relu"),
     "conv top_k": Spec((3, 9, 14), 12, (4, 6), (12,), "top_k", k=4),
+    "mlp encode_k": Spec((1, 8, 8), 12, (), (12,), "top_k", k=7, encode_k=9),
     "conv gaussian": Spec((2, 1, 31), 4, (4,), (12,), "gaussian"),
 }
 RICH = "conv top_k"  # colour, odd sizes, all operators

@@ -41,7 +41,7 @@ def encode(model: Autoencoder, images: ImageRows, device: torch.device) -> np.nd
 
 def compute_logits(model: Autoencoder, images: ImageRows, device: torch.device) -> Tensor:
     """The reconstructions before their sigmoid, float32 (N, C, H, W) on the CPU, of images as `encode` takes."""
-    return torch.from_numpy(apply(lambda x: model.decoder(model.encode(x)), images, device))
+    return torch.from_numpy(apply(lambda x: model.decoder(model.code(x).z), images, device))
 
 
 def decode(model: Autoencoder, codes: np.ndarray, device: torch.device) -> np.ndarray:

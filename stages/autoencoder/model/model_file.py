@@ -86,8 +86,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> StoredModel:
     try:
         about = _parse(description)
         model = build_without_weights(about.spec)
-        if about.spec.bottleneck == Bottleneck.TOP_K and not 1 <= about.spec.k <= about.spec.latent_dim:
-            raise ValueError(f"spec.k must be in 1..{about.spec.latent_dim}; got {about.spec.k}")
+        _check_kept(about.spec)
         check_weights(held, model.state_dict())
         known = Detector.from_arrays(found, model)
         mixture = None if model.is_variational else Mixture.from_arrays(density, about.spec.latent_dim)
@@ -106,6 +105,14 @@ def _parse(description: Mapping[str, Any]) -> Description:
     about = TypeAdapter(Description).validate_json(json.dumps(description), strict=True)
     about.fitting.check_shape(about.spec.shape)
     return about
+
+
+def _check_kept(spec: Spec) -> None:
+    """Raises ValueError if a top-k code would keep none of its entries, or more than it has."""
+    if spec.bottleneck == Bottleneck.TOP_K and not 1 <= spec.k <= spec.latent_dim:
+        raise ValueError(f"spec.k must be in 1..{spec.latent_dim}; got {spec.k}")
+    if spec.encode_k and not spec.k <= spec.encode_k <= spec.latent_dim:
+        raise ValueError(f"spec.encode_k must be 0 or in {spec.k}..{spec.latent_dim}; got {spec.encode_k}")
 
 
 def check_weights(held: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

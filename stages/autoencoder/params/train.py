@@ -7,7 +7,7 @@ A variant is what it adds to the reconstruction error:
 | undercomplete | nothing: the code is smaller than the image |
 | overcomplete | sparsity or corruption: without either the identity would be learnt |
 | denoising | corruption of the input |
-| sparse | a penalty on the code, or only its k largest entries kept |
+| sparse | a penalty on the code, or a limit to its entries: to k for each image, or to few images for each unit |
 | variational | a Gaussian code and its KL divergence from the prior |
 """
 
@@ -60,9 +60,17 @@ class Overcomplete(Section):
 class Sparse(Section):
     """The term that keeps codes sparse."""
 
-    penalty: Literal["l1", "top_k"] = Field(description="l1: weight * sum |z_i|; top_k: only the k largest kept")
+    penalty: Literal["l1", "top_k", "lifetime"] = Field(
+        description="l1: weight * sum |z_i|; top_k: only the k largest kept; lifetime: each unit is kept in few images"
+        " of a batch"
+    )
     weight: float = Field(ge=0, description="lambda of l1, in squared error or nats per unit of |z_i|")
     k: int = Field(ge=1, le=65536, description="codes that top_k keeps in each image")
+    encode_k: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        json_schema_extra={"rule": "auto, or an integer >= 1 and <= 65536"},
+        description="codes that top_k keeps where the trained model encodes; auto: k; or a number above k",
+    )
+    lifetime: float = Field(gt=0, le=1, description="share of the images of a batch in which lifetime keeps a unit")
 
 
 class Variational(Section):
@@ -129,6 +137,11 @@ class Train(Section):
         """Whether only the k largest entries of a code are kept."""
         return "sparsity" in self.terms and self.sparse.penalty == "top_k"
 
+    @property
+    def limits_lifetime(self) -> bool:
+        """Whether training keeps each unit of a code in few images of a batch only."""
+        return "sparsity" in self.terms and self.sparse.penalty == "lifetime"
+
 
 class TrainParams(Section):
     """What the stage train reads."""
@@ -151,6 +164,12 @@ class TrainParams(Section):
             )
         if train.keeps_top_k and train.sparse.k > self.latent_dim:
             raise ValueError(f"train.sparse.k must be at most latent_dim, {self.latent_dim}; got {train.sparse.k}")
+        k, encode_k = train.sparse.k, train.sparse.encode_k
+        if train.keeps_top_k and encode_k != "auto" and not k <= encode_k <= self.latent_dim:
+            raise ValueError(
+                f"train.sparse.encode_k must be auto, or from train.sparse.k to latent_dim, {k} to {self.latent_dim};"
+                f" got {encode_k}"
+            )
         if "corruption" in train.terms and denoising.corruption != "gaussian" and denoising.level > 1:
             raise ValueError(
                 f"train.denoising.level must be a share of the pixels, at most 1, for {denoising.corruption};"

@@ -39,6 +39,11 @@ def hoyer(codes: np.ndarray) -> float:
     return float(((root - np.abs(codes).sum(1) / np.sqrt(np.square(codes).sum(1))) / (root - 1)).mean())
 
 
+def dead_units(codes: np.ndarray) -> float:
+    """The share of the dimensions of codes (N, D) that are zero for all images."""
+    return float(1 - codes.any(0).mean())
+
+
 def mean_active(codes: np.ndarray) -> float:
     """The number of entries of a code (N, D) that are not zero, mean over images."""
     return float(np.count_nonzero(codes) / len(codes))

@@ -47,7 +47,7 @@ def score_codes(train: LabelledCodes, test: LabelledCodes) -> dict[str, float]:
 def knn(train: LabelledCodes, test: LabelledCodes) -> float:
     """Accuracy of the majority class of the 5 nearest training codes (Euclidean)."""
     _count_classes(train, test)
-    _check_variation(train.codes)
+    check_variation(train.codes)
     if len(train.codes) < NEIGHBOURS:
         raise UndefinedScore(f"k-NN needs {NEIGHBOURS} training images, there are {len(train.codes)}")
     return float(KNeighborsClassifier(NEIGHBOURS).fit(*train).score(*test))
@@ -60,7 +60,7 @@ def probe(train: LabelledCodes, test: LabelledCodes) -> float:
     and tolerance mean the same for all codes. Stops after 300 steps of L-BFGS.
     """
     _count_classes(train, test)
-    scale = _check_variation(train.codes)
+    scale = check_variation(train.codes)
     mean = train.codes.mean(0, dtype=np.float64)
     model = LogisticRegression(tol=PROBE_TOLERANCE, max_iter=PROBE_STEPS)
     with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def clustering(train: LabelledCodes, test: LabelledCodes) -> tuple[float, float]
     As many clusters as the training part has classes, fitted to its codes; each test code goes to the nearest.
     """
     classes = _count_classes(train, test)
-    _check_variation(train.codes)
+    check_variation(train.codes)
     return clusters.score_clusters(clusters.kmeans(train.codes, classes, test.codes), test.labels)
 
 
@@ -91,7 +91,7 @@ def _count_classes(train: LabelledCodes, test: LabelledCodes) -> int:
     return classes
 
 
-def _check_variation(codes: np.ndarray) -> float:
+def check_variation(codes: np.ndarray) -> float:
     """The standard deviation of all entries about the mean code. Raises UndefinedScore if all codes are equal.
 
     Codes of the same image differ in their last bits with its place in the batch: these count as equal.

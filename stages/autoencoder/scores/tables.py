@@ -52,15 +52,17 @@ def of_classes(test: Part, errors: Mapping[str, np.ndarray], found: Found | None
 def of_codes(
     code_scores: Mapping[str, float],
     pca_scores: Mapping[str, float],
+    classifiers: Mapping[str, float],
     all_images: Mapping[str, float],
     trust: Mapping[str, float],
 ) -> pd.DataFrame:
     """Columns score and value: each score of the codes and of PCA's codes, the trustworthiness of each map.
 
-    all_images: the scores of clusters.score_all_images.
+    classifiers: the scores of linear_classifiers.score_classifiers; all_images: those of clusters.score_all_images.
     """
     both = [(n, f"{n}{of}", scores[n]) for of, scores in (("", code_scores), (" of PCA", pca_scores)) for n in scores]
     rows = [(label, value) for _, label, value in sorted(both)]
+    rows += [(name.replace("_", " "), value) for name, value in classifiers.items()]
     rows += [(f"{name} of all images", value) for name, value in all_images.items()]
     rows += [(f"trust of {name} map", value) for name, value in trust.items()]
     return pd.DataFrame(rows, columns=["score", "value"])

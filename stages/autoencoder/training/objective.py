@@ -13,6 +13,7 @@ from stages.autoencoder.model.objectives import (
 )
 from stages.autoencoder.params.train import Train
 from stages.autoencoder.training.inputs import corrupt, draw
+from stages.autoencoder.training.lifetime_sparsity import keep_winners
 
 
 class Objective(nn.Module):
@@ -33,6 +34,8 @@ class Objective(nn.Module):
         samples = settings.variational.samples if self.model.is_variational else 1
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             code = self.model.code(images, generator if samples == 1 else None)
+        if settings.limits_lifetime and self.model.training:
+            code = Code(keep_winners(code.z, settings.sparse.lifetime))
         if samples > 1:
             return self._importance_weighted(code, clean, generator, beta)
         return self._reconstruction_error(code.z, clean) + self._penalty(code, beta, clean.dtype)

@@ -32,6 +32,7 @@ def prepare(params: TrainParams, train: ImageRows, valid: ImageRows) -> Training
         widths=tuple((settings.conv if convolutional else settings.mlp).widths),
         bottleneck=choose_bottleneck(settings),
         k=settings.sparse.k if settings.keeps_top_k else 0,
+        encode_k=settings.sparse.encode_k if settings.keeps_top_k and settings.sparse.encode_k != "auto" else 0,
     )
     try:
         check_latent_dim(settings, params.latent_dim, math.prod(shape))

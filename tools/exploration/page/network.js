@@ -3,7 +3,7 @@
 
 import { about, array, latentDim } from "./data.js";
 
-const { bottleneck, k } = about.model.spec;
+const { bottleneck, k, encode_k: encodeK } = about.model.spec;
 const encoder = about.encoder.map(readLayer);
 const decoder = about.decoder.map(readLayer);
 
@@ -11,25 +11,30 @@ function readLayer(layer) {
   return { ...layer, weight: array(layer.weight), bias: array(layer.bias) };
 }
 
-/** The encoder's output for an image; code: what the decoder takes. logVar: of a variational model, else null. */
+/** The encoder's output for an image. logVar: of a variational model, else null. */
 export function encode(pixels) {
   const output = run(encoder, pixels);
   if (bottleneck === "gaussian") return { code: output.slice(0, latentDim), logVar: output.slice(latentDim) };
-  return { code: sparsify(output), logVar: null };
+  return { code: sparsify(output, encodeK || k), logVar: null };
 }
 
-/** The image of a code. */
+/** The image of a code, of which the decoder of a top_k model takes k entries. */
 export function decode(code) {
-  return run(decoder, code).map(value => 1 / (1 + Math.exp(-value)));
+  const taken = encodeK > k ? keepLargest(code, [...code.keys()].filter(unit => code[unit] !== 0), k) : code;
+  return run(decoder, taken).map(value => 1 / (1 + Math.exp(-value)));
 }
 
-/** What a sparse bottleneck keeps of activations; another one keeps all. */
-export function sparsify(activations) {
+/** What a sparse bottleneck keeps of activations, top_k `count` of them; another one keeps all. */
+export function sparsify(activations, count = k) {
   if (bottleneck === "relu") return activations.map(value => Math.max(0, value));
-  if (bottleneck !== "top_k") return activations;
-  const order = [...activations.keys()].sort((a, b) => activations[b] - activations[a] || a - b);
+  return bottleneck === "top_k" ? keepLargest(activations, [...activations.keys()], count) : activations;
+}
+
+/** A code with the `count` largest activations of these units, and 0 elsewhere. */
+function keepLargest(activations, units, count) {
+  const order = units.sort((a, b) => activations[b] - activations[a] || a - b);
   const kept = new Float32Array(latentDim);
-  for (const unit of order.slice(0, k)) kept[unit] = activations[unit];
+  for (const unit of order.slice(0, count)) kept[unit] = activations[unit];
   return kept;
 }
 

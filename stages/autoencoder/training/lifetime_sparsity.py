@@ -1,0 +1,36 @@
+"""Lifetime sparsity: in training, each unit is kept only in the images of a batch where it is largest.
+
+Makhzani & Frey 2015, section 2. So every unit learns from as many images as any other. The batch is the whole one, also
+where several processes hold a slice of it each.
+"""
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+
+def keep_winners(activations: Tensor, share: float) -> Tensor:
+    """Activations (B, D), each >= 0 -> the same, with 0 in place of those that are not among the largest of their unit.
+
+    Each unit keeps `share` of the images of the whole batch, rounded, at least one; of equal activations at this limit
+    all are kept.
+    """
+    return activations * (activations >= _find_limits(activations.detach(), share))
+
+
+def _find_limits(activations: Tensor, share: float) -> Tensor:
+    """The smallest activation of each unit, (D,), that is kept, given this process's activations (B, D)."""
+    if not distributed.is_initialized():
+        return activations.topk(_count_winners(len(activations), share), dim=0).values[-1]
+    images = torch.tensor(len(activations), device=activations.device)
+    distributed.all_reduce(images)
+    count = _count_winners(int(images), share)
+    mine = activations.topk(min(count, len(activations)), dim=0).values
+    mine = F.pad(mine, (0, 0, 0, count - len(mine)))  # with 0, which is above no activation
+    gathered = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, mine)
+    return torch.cat(gathered).topk(count, dim=0).values[-1]
+
+
+def _count_winners(images: int, share: float) -> int:
+    return max(1, round(share * images))
