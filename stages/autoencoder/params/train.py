@@ -139,7 +139,7 @@ class Train(Section):
 
     @property
     def limits_lifetime(self) -> bool:
-        """Whether training keeps each unit of a code in few images of a batch only."""
+        """Whether the objective keeps each unit of a code in few images of a batch only."""
         return "sparsity" in self.terms and self.sparse.penalty == "lifetime"
 
 

@@ -34,8 +34,8 @@ class Objective(nn.Module):
         samples = settings.variational.samples if self.model.is_variational else 1
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             code = self.model.code(images, generator if samples == 1 else None)
-        if settings.limits_lifetime and self.model.training:
-            code = Code(keep_winners(code.z, settings.sparse.lifetime))
+        if settings.limits_lifetime:  # in validation too, where one process has the whole batch
+            code = Code(keep_winners(code.z, settings.sparse.lifetime, in_slices=self.model.training))
         if samples > 1:
             return self._importance_weighted(code, clean, generator, beta)
         return self._reconstruction_error(code.z, clean) + self._penalty(code, beta, clean.dtype)
