@@ -62,7 +62,7 @@ def make_experiment(network: Autoencoder, count: int = 100, class_names: tuple[s
     mixture = None if network.is_variational else model_files.make_mixture(network.spec.latent_dim)
     dimensions = list(range(network.spec.latent_dim))[::-1]
     return Experiment(
-        model=TrainedModel(network, description, mixture, CPU),
+        model=TrainedModel(network, description, model_files.make_detector(network), mixture, CPU),
         images=images,
         codes=codes,
         errors=mse_per_image(output, images / np.float32(255)),

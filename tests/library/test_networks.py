@@ -8,6 +8,7 @@ from torch import nn
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.model import devices, networks
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.model.layers.convolutions import DoublingConvolution
 from stages.autoencoder.model.layers.dense import Dense
 
@@ -130,7 +131,9 @@ def test_top_k_keeps_the_k_largest_and_drops_the_rest():
 def test_codes_have_encode_k_entries_and_reconstructions_the_k_largest_of_them():
     """NumPy sorts the activations. The decoder takes 4 of 6 entries: of some images one of these is negative."""
     model, images = autoencoder(latent_dim=6, bottleneck="top_k", k=4, encode_k=5), torch.rand(50, 1, 8, 8)
-    model.encoder[-1].momentum = 1.0  # the statistics are those of these images
+    for layer in model.modules():
+        if isinstance(layer, BatchNorm):
+            layer.momentum = 1.0  # the statistics are those of these images
     model(images)
     model.eval()
     with torch.no_grad():

@@ -14,6 +14,7 @@ from stages.autoencoder.figures import code_figures, decoded_codes, error_maps, 
 from stages.autoencoder.figures.base import image_grids, palettes, texts
 from stages.autoencoder.model import sampling
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
+from stages.autoencoder.scores.anomalies import Found
 from tests.support.model_files import make_mixture
 
 KIB150 = 150 * 1024
@@ -187,8 +188,10 @@ def save_all(folder, rng):
         table = pd.DataFrame(table | {"mse_added": np.linspace(1, 0, size)})
         code_figures.save_dimensions(folder / f"dimensions{size}.png", table, size, 1000)
     mse, curve = rng.random(500), np.geomspace(1, 1e-4, 64)
-    for name, anomalous in (("some", mse > 0.5), ("none", mse > 2)):
-        score_figures.save_errors(folder / f"{name}.png", mse, anomalous, 0.5)
+    score_figures.save_errors(folder / "errors.png", mse)
+    for name, score, moved in (("positive", "mse", 0), ("signed", "combined", -0.5), ("unknown", "other", 0)):
+        found = Found(score, mse + moved, 0.3)
+        score_figures.save_anomalies(folder / f"{name}.png", found, mse > 0.5, 0.5)
     for name, at in (("better", 1e-3), ("perfect", 0.0)):
         score_figures.save_pca_curve(folder / f"{name}.png", curve, 8, at)
     score_figures.save_code_scores(folder / "codes.png", {"knn": 0.9, "nmi": 0.5}, {"knn": 0.8}, 8)
@@ -198,7 +201,7 @@ def test_pictures_are_reproducible_small_and_without_metadata(tmp_path):
     for name in ("first", "second"):
         save_all(tmp_path / name, np.random.default_rng(0))
     paths = sorted((tmp_path / "first").iterdir())
-    assert len(paths) == 10
+    assert len(paths) == 12
     for path in paths:
         content = path.read_bytes()
         assert content == (tmp_path / "second" / path.name).read_bytes(), path.name

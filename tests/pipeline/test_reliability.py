@@ -188,7 +188,7 @@ def test_model_file_of_another_format_is_refused_in_printable_words(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(model_file, "FORMAT", "\x1f")
         path = write_model(tmp_path)
-    with pytest.raises(UserError, match=r"model format must be 2; got '\\x1f'; train it again"):
+    with pytest.raises(UserError, match=r"model format must be 3; got '\\x1f'; train it again"):
         model_file.load(path)
 
 
