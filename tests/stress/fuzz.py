@@ -321,7 +321,8 @@ def make_model_files() -> list[bytes]:
     contents = []
     for bottleneck, channels in (("linear", ()), ("gaussian", (3,)), ("top_k", ()), ("relu", (2, 2))):
         torch.manual_seed(0)
-        spec = Spec((1, 8, 8), 4, channels, (5,), Bottleneck(bottleneck), k=2 if bottleneck == "top_k" else 0)
+        kept = {"k": 2, "encode_k": 3} if bottleneck == "top_k" else {}
+        spec = Spec((1, 8, 8), 4, channels, (5,), Bottleneck(bottleneck), **kept)
         model_files.save(Path("model"), Autoencoder(spec), "masking" if channels else None)
         contents.append(Path("model").read_bytes())
     return contents
