@@ -4,8 +4,9 @@ Reads data/model, data/raw, data/split/{train,valid,test} and params device, num
 Arrays, in order of `index`: train, valid and test, the codes float32 (N, D) of these parts; mapped, int64 (M,), the
 positions of the test images on the maps, all of them up to 10,000; pca and, by embed.map, tsne or umap, float32
 (M, 2); with embed.n2d also n2d, float32 (N, 10), UMAP of the codes of all parts in this order. The description has
-the model's bottleneck, the digest of its file, the chosen map and the trustworthiness of each map. Also writes each
-map as picture and table to plots/embed/, traversals of the code, and plots/dimensions.csv with its picture.
+the model's bottleneck, the digest of its file, the chosen map, the trustworthiness of each map, and whether classifiers
+of the codes are wanted. Also writes each map as picture and table to plots/embed/, traversals of the code, and
+plots/dimensions.csv with its picture.
 """
 
 from stages.runtime import numerics  # noqa: F401, I001 - first: pins threads and instruction set
@@ -46,7 +47,8 @@ def main() -> None:
     codes = {name: inference.encode(model, part.images, device) for name, part in parts.items()}
     mapped = evenly_spaced(np.arange(len(test.images)), maps.MAX_CODES)
     points, trust = compute_maps(codes["test"][mapped], params.embed.map)
-    description = {"bottleneck": model.spec.bottleneck, "map": params.embed.map, "trust": trust}
+    wanted = {"map": params.embed.map, "classifiers": params.embed.classifiers}  # evaluate makes the latter
+    description = {"bottleneck": model.spec.bottleneck, **wanted, "trust": trust}
     manifold = compute_manifold(np.concatenate([*codes.values()])) if params.embed.n2d else {}
     arrays.save(EMBEDDINGS, {**codes, **manifold, "mapped": mapped, **points}, description | {"model": digest})
     for name, coordinates in points.items():

@@ -2,7 +2,7 @@
 
 Reads data/raw, data/split/{train,valid,test}, data/reconstructions, data/embeddings, data/baseline, the description
 and digest of data/model, and params numerics, threads. It works on arrays and runs no model. The validation images
-choose the strengths of the filters beside a denoising model and of the classifiers of sparse codes. Definitions:
+choose the strengths of the filters beside a denoising model and of the classifiers of the codes. Definitions:
 docs/metrics.md. A score that the data do not define is left out, and the log says why. The first keys of the metrics
 file are the first columns of `dvc exp show`.
 """
@@ -65,7 +65,7 @@ def main() -> None:
         pca_scores = probes.score_codes(
             *(LabelledCodes(pca.project(part.images, baseline["mean"], axes), part.labels) for part in (train, test))
         )
-        if Bottleneck(embedding["bottleneck"]).is_sparse:
+        if embedding["classifiers"]:
             classifiers = linear_classifiers.score_classifiers(
                 *(LabelledCodes(codes[name], part.labels) for name, part in zip(PARTS, parts, strict=True))
             )

@@ -262,6 +262,11 @@ def test_an_absent_and_a_binary_and_a_huge_file_are_refused(workspace):
             "train.denoising.level must be a share of the pixels",
         ),
         ({"train": {"precision": "bf16"}}, "train.precision must be fp32 with numerics portable; got bf16"),
+        ({"train": {"anomaly_score": "elbo"}}, "must not be elbo for train.variant undercomplete, whose codes have no"),
+        (
+            {"train": {"anomaly_score": "density", "variant": "variational"}},
+            "must not be density for train.variant variational, whose codes have a prior; choose elbo",
+        ),
         ({"train": {"binarize": "static"}}, "train.loss must be bce with train.binarize static"),
         (
             {"train": {"binarize": "static", "loss": "bce"}},

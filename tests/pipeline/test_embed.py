@@ -93,10 +93,14 @@ def test_umap_without_its_package_is_refused(monkeypatch):
     with pytest.raises(
         UserError, match=r"^params\.yaml: embed\.map umap .*umap-learn.*pip install -r .* embed\.map: tsne$"
     ):
-        loader.validate(EmbedParams, values | {"embed": {"map": "umap", "n2d": False}}, loader.PARAMS)
+        loader.validate(
+            EmbedParams, values | {"embed": {"map": "umap", "n2d": False, "classifiers": False}}, loader.PARAMS
+        )
     with pytest.raises(UserError, match=r"^params\.yaml: embed\.n2d needs .*umap-learn.* embed\.n2d: false$"):
-        loader.validate(EmbedParams, values | {"embed": {"map": "tsne", "n2d": True}}, loader.PARAMS)
-    assert [Embed(map=name, n2d=False).map for name in ("tsne", "none")] == ["tsne", "none"]
+        loader.validate(
+            EmbedParams, values | {"embed": {"map": "tsne", "n2d": True, "classifiers": False}}, loader.PARAMS
+        )
+    assert [Embed(map=name, n2d=False, classifiers=False).map for name in ("tsne", "none")] == ["tsne", "none"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")

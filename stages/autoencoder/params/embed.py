@@ -13,6 +13,7 @@ class Embed(Section):
     """Section `embed`."""
 
     map: Literal["tsne", "umap", "none"] = Field(description="2-D map of the codes beside PCA's")
+    classifiers: bool = Field(description="also classify the codes with penalties that the validation part chooses")
     n2d: bool = Field(description="also cluster the codes as N2D does: UMAP to 10 dimensions, Gaussian mixture")
 
     @model_validator(mode="after")

@@ -190,10 +190,11 @@ class TrainParams(Section):
                 "train.variational.beta must be 1 with several samples, for which there is no other bound; got"
                 f" {train.variational.beta}"
             )
-        if (train.anomaly_score in ("density", "elbo")) and (train.anomaly_score == "elbo") != ("kl" in train.terms):
+        absent = "density" if "kl" in train.terms else "elbo"
+        if train.anomaly_score == absent:
             raise ValueError(
-                "train.anomaly_score must be elbo for variational models only, and density for others only;"
-                f" got {train.anomaly_score} with train.variant {train.variant}"
+                f"train.anomaly_score must not be {absent} for train.variant {train.variant}, whose codes have"
+                f" {'a' if absent == 'density' else 'no'} prior; choose {'elbo' if absent == 'density' else 'density'}"
             )
         if self.processes > 1 and self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda with several processes; got {self.device}")

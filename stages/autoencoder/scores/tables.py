@@ -62,7 +62,7 @@ def of_codes(
     """
     both = [(n, f"{n}{of}", scores[n]) for of, scores in (("", code_scores), (" of PCA", pca_scores)) for n in scores]
     rows = [(label, value) for _, label, value in sorted(both)]
-    rows += [(name.replace("_", " "), value) for name, value in classifiers.items()]
+    rows += classifiers.items()
     rows += [(f"{name} of all images", value) for name, value in all_images.items()]
     rows += [(f"trust of {name} map", value) for name, value in trust.items()]
     return pd.DataFrame(rows, columns=["score", "value"])

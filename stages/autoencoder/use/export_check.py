@@ -71,14 +71,17 @@ def compare(models: Iterable[ExportedModel], network: Autoencoder, images: np.nd
 def find_ties(network: Autoencoder, images: np.ndarray) -> np.ndarray:
     """Which images, bool (N,), have no unique code: top_k may keep either of two activations.
 
-    Their k-th and (k+1)-th largest activations differ by at most 1e-5 of the largest magnitude of all.
+    Their k-th and (k+1)-th largest activations, k or encode_k, differ by at most 1e-5 of the largest magnitude of all.
     """
-    spec = network.spec
-    if spec.bottleneck != Bottleneck.TOP_K or spec.k == spec.latent_dim:
-        return np.full(len(images), False)
+    spec, tied = network.spec, np.full(len(images), False)
+    limits = {spec.k, spec.encode_k or spec.k} - {spec.latent_dim}
+    if spec.bottleneck != Bottleneck.TOP_K or not limits:
+        return tied
     activations = np.sort(inference.apply(network.encoder, images, CPU), axis=1)
-    gaps = activations[:, -spec.k] - activations[:, -spec.k - 1]
-    return gaps <= LIMITS[CODES] * np.abs(activations).max()
+    for k in limits:
+        gaps = activations[:, -k] - activations[:, -k - 1]
+        tied |= gaps <= LIMITS[CODES] * np.abs(activations).max()
+    return tied
 
 
 def _measure_rounding(
