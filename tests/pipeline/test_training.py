@@ -23,8 +23,8 @@ from stages.autoencoder.data import packed_file, split_files
 from stages.autoencoder.model import autoencoder, model_file, networks, objectives
 from stages.autoencoder.params.train import TrainParams
 from stages.autoencoder.training import muon
-from stages.autoencoder.training.batches import Batches
-from stages.autoencoder.training.loop import Training, suitable_batch_size
+from stages.autoencoder.training.batches import Batches, suitable_batch_size
+from stages.autoencoder.training.loop import Training
 from stages.autoencoder.training.preparation import prepare
 from tests.support import stage_folders
 

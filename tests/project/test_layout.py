@@ -17,7 +17,10 @@ from ruamel.yaml import YAML
 
 from dev import generate, plots_page
 from dev.stage_dependencies import closure, imported_names
+from stages.autoencoder.figures import score_figures
+from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.bottlenecks import Bottleneck
+from stages.autoencoder.model.detector import score_functions
 from stages.autoencoder.model.objectives import RECONSTRUCTION_LOSSES
 from stages.autoencoder.params import train
 from stages.autoencoder.params.all_sections import Params
@@ -29,6 +32,7 @@ from stages.autoencoder.sources import builtin
 from stages.autoencoder.sources.torchvision_datasets import datasets
 from stages.autoencoder.training.inputs import corrupt
 from stages.autoencoder.training.preparation import choose_bottleneck
+from tests.support.model_files import make_detector, make_mixture
 from tests.support.source_tree import TOP, imported_modules, imports, modules, tree
 
 STAGES = stage_names()
@@ -221,6 +225,12 @@ def choices(section: type, field: str) -> list[str]:
 
 def test_losses_are_those_of_params():
     assert list(RECONSTRUCTION_LOSSES) == choices(train.Train, "loss")
+
+
+def test_scores_of_anomalies_are_those_of_params_and_have_names_on_the_axis():
+    model = Autoencoder(Spec((1, 4, 4), 2, (), (), "linear"))
+    kinds = [score_functions(model, make_detector(model), mixture, "mse") for mixture in (None, make_mixture(2))]
+    assert {*kinds[0], *kinds[1]} == {*choices(train.Train, "anomaly_score")} == score_figures.SCORES.keys()
 
 
 def test_kinds_of_corruption_are_those_of_params():

@@ -10,13 +10,11 @@ from torch.nn import functional as F
 
 from stages.autoencoder.classifier.network import Classifier, Spec, accuracy, build_without_weights
 from stages.autoencoder.core.errors import UserError
-from stages.autoencoder.data.pixels import ChosenImages, ImageRows, piece_length, to_unit
-from stages.autoencoder.training.batches import Batches
+from stages.autoencoder.data.pixels import ChosenImages, ImageRows, to_unit
+from stages.autoencoder.training.batches import Batches, suitable_batch_size
 
 EPOCHS = 10
 SEED = 0  # of weights and order: the same classifier in every experiment on the same images, whatever its `seed`
-MIN_BATCH, MAX_BATCH = 16, 128  # images
-MIN_STEPS = 28  # in an epoch, unless images are fewer
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 0.01  # of AdamW; the rate rises for a tenth of the steps, then falls to 0
 WARM_UP = 0.1
 
@@ -72,8 +70,7 @@ def _train(classifier: Classifier, train: LabelledImages, device: torch.device) 
     """Train in place; yields the number of each epoch when it is over."""
     images, labels = Batches(train.images, device), torch.from_numpy(train.labels)
     targets = torch.searchsorted(torch.tensor(classifier.spec.labels), labels).to(device)
-    limit = piece_length(classifier.spec.shape, MAX_BATCH)
-    size = max(2, min(limit, max(MIN_BATCH, len(labels) // MIN_STEPS)))  # batch norm needs two images
+    size = max(2, suitable_batch_size(train.images.shape))  # batch norm needs two images
     batches = max(1, len(labels) // size)
     optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     steps = EPOCHS * batches + 1

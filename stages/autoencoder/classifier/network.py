@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stages.autoencoder.data.pixels import ImageRows
 from stages.autoencoder.model import inference, networks
-from stages.autoencoder.model.autoencoder import MAX_WEIGHTS, Size
+from stages.autoencoder.model.autoencoder import Size
 
 FEATURES = 64  # of an image
 Label = Annotated[int, Field(ge=0)]
@@ -49,16 +49,11 @@ class Classifier(nn.Module):
 def build_without_weights(spec: Spec) -> Classifier:
     """The classifier of a spec on torch's device `meta`: shapes without memory.
 
-    Raises ValueError above MAX_WEIGHTS, or where labels do not ascend.
+    Raises ValueError if it has too many weights, or where labels do not ascend.
     """
     if list(spec.labels) != sorted(set(spec.labels)):
         raise ValueError("spec.labels must ascend")
-    with torch.device("meta"):
-        classifier = Classifier(spec)
-    count = sum(tensor.numel() for tensor in classifier.state_dict().values())
-    if count > MAX_WEIGHTS:
-        raise ValueError(f"a classifier may have {MAX_WEIGHTS:,} weights, this one has {count:,}")
-    return classifier
+    return networks.build_without_weights(lambda: Classifier(spec), "classifier")
 
 
 def compute_features(classifier: Classifier, images: ImageRows, device: torch.device) -> np.ndarray:

@@ -13,7 +13,6 @@ from stages.autoencoder.model.bottlenecks import Bottleneck
 from stages.autoencoder.model.layers.batch_norm import BatchNorm
 from stages.autoencoder.model.random_numbers import normal
 
-MAX_WEIGHTS = 2**28  # 1 GiB in the model file, four times that in training
 Size = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -115,11 +114,6 @@ def reparametrise(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> 
 def build_without_weights(spec: Spec) -> Autoencoder:
     """The autoencoder of a spec on torch's device `meta`: shapes without memory.
 
-    Raises ValueError above MAX_WEIGHTS.
+    Raises ValueError if it has too many weights.
     """
-    with torch.device("meta"):
-        model = Autoencoder(spec)
-    count = sum(tensor.numel() for tensor in model.state_dict().values())
-    if count > MAX_WEIGHTS:
-        raise ValueError(f"a network may have {MAX_WEIGHTS:,} weights, this one has {count:,}")
-    return model
+    return networks.build_without_weights(lambda: Autoencoder(spec), "network")

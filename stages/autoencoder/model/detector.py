@@ -87,7 +87,9 @@ def score_functions(
         return detector.activations.distance(activations(model, images))
 
     def combined(images: Tensor) -> Tensor:
-        logarithms = torch.stack([mse(images), mahalanobis(images)], 1).clamp(min=LEAST).log()
+        numbers, output = activations_and_output(model, images)
+        both = [_mse(output, images), detector.activations.distance(numbers)]
+        logarithms = torch.stack(both, 1).clamp(min=LEAST).log()
         mean, deviation = torch.from_numpy(detector.logarithms).to(images.device).T
         largest: Tensor = ((logarithms - mean) / deviation).amax(1)
         return largest
@@ -108,7 +110,7 @@ def score_functions(
 
 def mse_per_image(model: Autoencoder, images: Tensor) -> Tensor:
     """The reconstruction error of images (B, C, H, W), MSE per pixel, float64 (B,)."""
-    return (model(images) - images).double().square().flatten(1).mean(1)
+    return _mse(model(images), images)
 
 
 def activations(model: Autoencoder, images: Tensor) -> Tensor:
@@ -117,17 +119,27 @@ def activations(model: Autoencoder, images: Tensor) -> Tensor:
     The first half: activations of the last hidden layer, then the code. The second half: these numbers minus those of
     the reconstruction (Kim et al. 2020).
     """
+    return activations_and_output(model, images)[0]
+
+
+def activations_and_output(model: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """`activations`, and the reconstructions, (B, C, H, W), that are made on the way."""
     hidden = model.hidden(images)
     code = model.code_of(hidden).z
-    again = model.hidden(model.decode(code))
+    output = model.decode(code)
+    again = model.hidden(output)
     pairs = [(hidden, again), (code, model.code_of(again).z)]
     first, second = ([_choose(values) for values in half] for half in zip(*pairs, strict=True))
-    return torch.cat([*first, *(a - b for a, b in zip(first, second, strict=True))], 1)
+    return torch.cat([*first, *(a - b for a, b in zip(first, second, strict=True))], 1), output
 
 
 def count_activations(model: Autoencoder) -> int:
     """How many numbers `activations` gives for an image."""
     return 2 * sum(min(size, MAX_UNITS) for size in (model.hidden_size, model.spec.latent_dim))
+
+
+def _mse(output: Tensor, images: Tensor) -> Tensor:
+    return (output - images).double().square().flatten(1).mean(1)
 
 
 def _choose(values: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ A decoder maps codes (B, latent_dim) to logits (B, C, H, W). Their sigmoid is th
 that of the input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
+import torch
 from torch import nn
 
 from stages.autoencoder.model.layers.batch_norm import BatchNorm
@@ -15,8 +17,10 @@ from stages.autoencoder.model.layers.convolutions import DoublingConvolution
 from stages.autoencoder.model.layers.dense import Dense
 
 SMALLEST_GRID = 8  # pixels a side: further halvings made the error larger
+MAX_WEIGHTS = 2**28  # 1 GiB in the model file, four times that in training
 MAX_WIDE_SIDE = 128  # pixels a side, up to which the first convolution has 16 channels
 Shape = tuple[int, int, int]  # channels, height, width of one image
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def encoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], outputs: int) -> nn.Sequential:
@@ -41,6 +45,19 @@ def decoder(shape: Shape, channels: Sequence[int], widths: Sequence[int], latent
     levels = list(zip(pairwise([shape[0], *channels]), grids, strict=False))
     convolutions = [_doubling_block(b, a, grid) for (a, b), grid in reversed(levels[1:])]
     return nn.Sequential(*dense, *convolutions, DoublingConvolution(channels[0], shape[0], grids[0], bias=True))
+
+
+def build_without_weights(make: Callable[[], Network], name: str) -> Network:
+    """What `make` builds, on torch's device `meta`: shapes without memory. name: what it is, for the message.
+
+    Raises ValueError above MAX_WEIGHTS.
+    """
+    with torch.device("meta"):
+        network = make()
+    count = sum(tensor.numel() for tensor in network.state_dict().values())
+    if count > MAX_WEIGHTS:
+        raise ValueError(f"a {name} may have {MAX_WEIGHTS:,} weights, this one has {count:,}")
+    return network
 
 
 def input_size(encoder: nn.Sequential) -> int:

@@ -6,7 +6,7 @@ draws what the uninterrupted one would have drawn.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,27 +19,15 @@ from stages.autoencoder.model.autoencoder import Autoencoder
 from stages.autoencoder.model.random_numbers import SliceGenerator
 from stages.autoencoder.params.train import Train
 from stages.autoencoder.training import augmentation
-from stages.autoencoder.training.batches import Batches
+from stages.autoencoder.training.batches import Batches, suitable_batch_size
 from stages.autoencoder.training.group import ALONE, Group
 from stages.autoencoder.training.muon import Muon
 from stages.autoencoder.training.objective import Objective
 
 VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws the same noise
-MIN_AUTO_BATCH, MAX_AUTO_BATCH = 16, 128  # images
-MIN_STEPS = 28  # in an epoch: mnist5k's, with batches of 128
 VALIDATION_BATCH = 500  # images, fewer where they are large
 WARM_UP = 0.1  # share of the steps
 PADDING_IMAGES = 100  # that decide what augmentation puts beyond the border
-
-
-def suitable_batch_size(shape: Sequence[int]) -> int:
-    """The batch size for so many training images, (N, C, H, W), where params.yaml leaves the choice to us.
-
-    128; fewer of large images, so that a batch takes no more memory; and fewer of few images, but 16 or more, so that
-    an epoch has about 28 steps (docs/dev/log.md).
-    """
-    count, *image = shape
-    return min(piece_length(image, MAX_AUTO_BATCH), max(MIN_AUTO_BATCH, count // MIN_STEPS))
 
 
 class EpochResult(NamedTuple):
