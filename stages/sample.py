@@ -53,7 +53,7 @@ def compare(params: SampleParams) -> dict[str, dict[str, float]]:
     from stages.autoencoder.figures.base import image_grids
     from stages.autoencoder.model import devices, model_file
     from stages.autoencoder.scores.samples import comparison, feature_scores
-    from stages.autoencoder.training import mixture_fit
+    from stages.autoencoder.training.fits import mixture_fit
 
     device = devices.prepare(params.device, params.numerics)
     classifier = classifier_file.load(CLASSIFIER, packed_file.read_digest(packed_file.RAW), device)

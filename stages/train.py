@@ -31,7 +31,8 @@ from stages.autoencoder.model.detector import MSE, score_functions
 from stages.autoencoder.params.base import loader
 from stages.autoencoder.params.inputs import Binarize
 from stages.autoencoder.params.train import TrainParams
-from stages.autoencoder.training import checkpoint, detector_fit, mixture_fit
+from stages.autoencoder.training import checkpoint
+from stages.autoencoder.training.fits import detector_fit, mixture_fit
 from stages.autoencoder.training.inputs import DrawnImages
 from stages.autoencoder.training.loop import EpochResult, Training
 from stages.autoencoder.training.preparation import prepare

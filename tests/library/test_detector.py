@@ -9,7 +9,7 @@ from sklearn.covariance import LedoitWolf
 from stages.autoencoder.model import detector
 from stages.autoencoder.model.autoencoder import Autoencoder, Code, Spec
 from stages.autoencoder.model.detector import Detector, Gaussian
-from stages.autoencoder.training import detector_fit
+from stages.autoencoder.training.fits import detector_fit
 from tests.support.model_files import make_detector, make_mixture
 
 SHAPE = (1, 4, 4)

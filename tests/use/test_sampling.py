@@ -8,7 +8,7 @@ from scipy import stats
 from stages.autoencoder.model import sampling
 from stages.autoencoder.model.autoencoder import Autoencoder, Spec
 from stages.autoencoder.model.sampling import Mixture
-from stages.autoencoder.training import mixture_fit
+from stages.autoencoder.training.fits import mixture_fit
 from tests.support.model_files import make_mixture
 
 CENTRES = np.array([[4, 0, 0], [-4, 1, 0], [0, -3, 5], [0, 6, 0], [3, 3, 3]])

@@ -12,11 +12,11 @@ from stages.autoencoder.classifier.network import Classifier, Spec, accuracy, bu
 from stages.autoencoder.core.errors import UserError
 from stages.autoencoder.data.pixels import ChosenImages, ImageRows, to_unit
 from stages.autoencoder.training.batches import Batches, suitable_batch_size
+from stages.autoencoder.training.schedule import rise_and_fall
 
 EPOCHS = 10
 SEED = 0  # of weights and order: the same classifier in every experiment on the same images, whatever its `seed`
-LEARNING_RATE, WEIGHT_DECAY = 0.005, 0.01  # of AdamW; the rate rises for a tenth of the steps, then falls to 0
-WARM_UP = 0.1
+LEARNING_RATE, WEIGHT_DECAY = 0.005, 0.01  # of AdamW; the rate is the highest
 
 
 class LabelledImages(NamedTuple):
@@ -73,11 +73,7 @@ def _train(classifier: Classifier, train: LabelledImages, device: torch.device) 
     size = max(2, suitable_batch_size(train.images.shape))  # batch norm needs two images
     batches = max(1, len(labels) // size)
     optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    steps = EPOCHS * batches + 1
-    peak = WARM_UP * steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
-    )
+    schedule = rise_and_fall(optimizer, EPOCHS * batches)
     generator = torch.Generator().manual_seed(SEED)
     for epoch in range(1, EPOCHS + 1):
         classifier.train()

@@ -1,7 +1,7 @@
 """How unlike the training images an image is: the scores that find anomalies. Definitions: docs/metrics.md.
 
 All are larger for more unusual images. What they know of the training images stands in the model file;
-training/detector_fit.py computes it. No anomalous image has a part in it.
+training/fits/detector_fit.py computes it. No anomalous image has a part in it.
 """
 
 from collections.abc import Callable

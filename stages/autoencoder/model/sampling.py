@@ -1,6 +1,6 @@
 """Codes to decode into new images: samples of a prior or of a mixture of Gaussians, and lines between two codes.
 
-An autoencoder without a prior samples from a mixture that was fitted to its training codes, by training/mixture_fit.py:
+An autoencoder without a prior samples from a mixture that training/fits/mixture_fit.py fitted to its training codes:
 ex-post density estimation (Ghosh et al. 2020, section 4). The mixture stands in the model file.
 """
 

@@ -23,10 +23,10 @@ from stages.autoencoder.training.batches import Batches, suitable_batch_size
 from stages.autoencoder.training.group import ALONE, Group
 from stages.autoencoder.training.muon import Muon
 from stages.autoencoder.training.objective import Objective
+from stages.autoencoder.training.schedule import rise_and_fall
 
 VALIDATION = 2**32 - 1  # in place of the epoch's number: every validation draws the same noise
 VALIDATION_BATCH = 500  # images, fewer where they are large
-WARM_UP = 0.1  # share of the steps
 PADDING_IMAGES = 100  # that decide what augmentation puts beyond the border
 
 
@@ -155,14 +155,7 @@ class Training:
         return Muon(weights, rate, decay, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
 
     def _make_schedule(self, steps_done: int = 0) -> torch.optim.lr_scheduler.LambdaLR:
-        """The learning rate rises along a line for a tenth of the steps, then falls along a line to almost 0."""
-        steps = self.settings.epochs * self.batches + 1
-        peak = WARM_UP * steps
-
-        def share_of_peak(step: int) -> float:
-            return min((step + 1) / (peak + 1), (steps - step) / (steps - peak))
-
-        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, share_of_peak, steps_done - 1)
+        return rise_and_fall(self.optimizer, self.settings.epochs * self.batches, steps_done)
 
     def _seed(self, generator: torch.Generator, epoch: int) -> torch.Generator:
         # SeedSequence mixes the two numbers, so that (1, 2) and (2, 1) give unrelated streams

@@ -32,7 +32,7 @@ class Objective(nn.Module):
         if "corruption" in settings.terms:
             images = corrupt(clean, settings.denoising.corruption, settings.denoising.level, generator)
         samples = settings.variational.samples if self.model.is_variational else 1
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with self._precision(clean.device):
             code = self.model.code(images, generator if samples == 1 else None)
         if settings.limits_lifetime:  # in validation too, where one process has the whole batch
             code = Code(keep_winners(code.z, settings.sparse.lifetime, in_slices=self.model.training))
@@ -40,12 +40,15 @@ class Objective(nn.Module):
             return self._importance_weighted(code, clean, generator, beta)
         return self._reconstruction_error(code.z, clean) + self._penalty(code, beta, clean.dtype)
 
+    def _precision(self, device: torch.device) -> torch.autocast:
+        """What the networks compute in, train.precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
     def _reconstruction_error(self, z: Tensor, clean: Tensor) -> Tensor:
         """Of codes (B, D) against images (B, C, H, W): (B,), computed in the dtype of the images."""
-        settings = self.settings
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with self._precision(clean.device):
             logits = self.model.decoder(z)
-        return RECONSTRUCTION_LOSSES[settings.loss](logits.to(clean.dtype), clean)
+        return RECONSTRUCTION_LOSSES[self.settings.loss](logits.to(clean.dtype), clean)
 
     def _importance_weighted(self, code: Code, clean: Tensor, generator: torch.Generator, beta: float) -> Tensor:
         """The importance-weighted bound, (B,), with the doubly reparametrised gradient (Tucker et al. 2019).

@@ -24,13 +24,14 @@ def score_all_images(codes: np.ndarray, manifold: np.ndarray | None, labels: np.
     """The scores of clusters that are fitted and scored on the same images, as published ones are.
 
     codes: float32 (N, D), of the images of all parts; manifold: float32 (N, E), their UMAP of `maps.n2d`, None
-    without; labels: int64 (N,). Keys: kmeans and nmi of k-means; n2d and n2d_nmi of a Gaussian mixture of the manifold.
-    What is undefined is left out.
+    without; labels: int64 (N,). Keys: kmeans and nmi of k-means; unit_kmeans and unit_nmi of k-means of the codes
+    scaled to length 1; n2d and n2d_nmi of a Gaussian mixture of the manifold. What is undefined is left out.
     """
     classes = len(np.unique(labels))
     table: dict[str, float] = {}
     with limit_threads():
         add_score(table, ("kmeans", "nmi"), _score_fitted, kmeans, codes, labels, classes)
+        add_score(table, ("unit_kmeans", "unit_nmi"), _score_fitted, kmeans, scale_to_unit(codes), labels, classes)
         if manifold is not None:
             add_score(table, ("n2d", "n2d_nmi"), _score_fitted, mixture, manifold, labels, classes)
     return table
@@ -48,6 +49,12 @@ def kmeans(train: np.ndarray, classes: int, test: np.ndarray) -> np.ndarray:
             return model.fit(train).predict(test)
         except ConvergenceWarning:
             raise UndefinedScore(f"the training codes have fewer than {classes} distinct values") from None
+
+
+def scale_to_unit(codes: np.ndarray) -> np.ndarray:
+    """Codes (N, D) divided by their lengths; a code of zeros stays as it is."""
+    lengths = np.linalg.norm(codes, axis=1, keepdims=True)
+    return codes / np.where(lengths > 0, lengths, 1)
 
 
 def mixture(train: np.ndarray, classes: int, test: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What a trained model keeps of its training images beside its weights."""
