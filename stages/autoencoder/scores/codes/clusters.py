@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import normalize
 
 from stages.autoencoder.scores.thread_limits import limit_threads
 from stages.autoencoder.scores.undefined_scores import UndefinedScore, add_score
@@ -31,7 +32,7 @@ def score_all_images(codes: np.ndarray, manifold: np.ndarray | None, labels: np.
     table: dict[str, float] = {}
     with limit_threads():
         add_score(table, ("kmeans", "nmi"), _score_fitted, kmeans, codes, labels, classes)
-        add_score(table, ("unit_kmeans", "unit_nmi"), _score_fitted, kmeans, scale_to_unit(codes), labels, classes)
+        add_score(table, ("unit_kmeans", "unit_nmi"), _score_fitted, kmeans, normalize(codes), labels, classes)
         if manifold is not None:
             add_score(table, ("n2d", "n2d_nmi"), _score_fitted, mixture, manifold, labels, classes)
     return table
@@ -49,12 +50,6 @@ def kmeans(train: np.ndarray, classes: int, test: np.ndarray) -> np.ndarray:
             return model.fit(train).predict(test)
         except ConvergenceWarning:
             raise UndefinedScore(f"the training codes have fewer than {classes} distinct values") from None
-
-
-def scale_to_unit(codes: np.ndarray) -> np.ndarray:
-    """Codes (N, D) divided by their lengths; a code of zeros stays as it is."""
-    lengths = np.linalg.norm(codes, axis=1, keepdims=True)
-    return codes / np.where(lengths > 0, lengths, 1)
 
 
 def mixture(train: np.ndarray, classes: int, test: np.ndarray) -> np.ndarray:
