@@ -199,7 +199,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const main = document.querySelector("main");
   const named = [...main.querySelectorAll("div > div > p")].map(caption => caption.textContent);
   for (const [id, spec] of charts.splice(0)) {  // a table without rows has no chart
-    if (spec.data.values.length) charts.push([id, spec]);
+    if (spec.data?.values.length) charts.push([id, spec]);
     else document.getElementById(id).remove();
   }
   const revisions = new Set([...charts.flatMap(([, spec]) => spec.data.values.map(row => row.rev)), ...named]);

@@ -272,6 +272,17 @@ def test_chromium_draws_many_points_and_names_the_chart_that_fails(tmp_path):
     assert [text.split(":")[0] for text in seen["failed"]] == ["broken cannot be drawn"]
 
 
+@needs_chromium
+def test_a_table_without_rows_leaves_the_other_charts(tmp_path):
+    style = {"template": "latent_map", "template_dir": TEMPLATE.parent, "x": "x", "y": "y"}
+    rows = [{"rev": "HEAD", "x": 1, "y": 2, "class": "a"}]
+    renderers = [VegaRenderer([], "empty", **style), VegaRenderer(rows, "full", **style)]
+    render_html(renderers, tmp_path / "index.html", html_template=TEMPLATE)
+    assert "var spec = {};" in (tmp_path / "index.html").read_text(encoding="utf-8")  # what DVC writes for no rows
+    seen = browse(tmp_path / "index.html", tmp_path / "profile")
+    assert (list(seen["charts"]), seen["failed"]) == (["full"], [])
+
+
 def test_every_plot_of_the_pipeline_has_one_place_on_the_page():
     placed = [path for paths in plots_page.SECTIONS.values() for path in paths]
     assert len(placed) == len(set(placed))
